@@ -1,0 +1,82 @@
+"""Named errors. Each message says what came, what was expected, and what to do.
+
+Every error the package raises on purpose derives from `SerpentError` and also from the built-in exception a caller would
+expect (`ValueError`, `TypeError`, `OSError`, ...), so that both `except SerpentError` and ordinary handlers work.
+"""
+
+from __future__ import annotations
+
+
+class SerpentError(Exception):
+    """Base of all errors raised on purpose by this package.
+
+    `came` and `expected` are phrases without a full stop; `remedy`, when given, is a whole sentence.
+    """
+
+    def __init__(self, came: str, expected: str = "", remedy: str = "") -> None:
+        self.came, self.expected, self.remedy = came, expected, remedy
+        message = f"{came}; expected {expected}." if expected else f"{came}."
+        super().__init__(f"{message} {remedy}".strip())
+
+    def __reduce__(self) -> tuple[type[SerpentError], tuple[str, str, str]]:
+        return type(self), (self.came, self.expected, self.remedy)
+
+
+class ShapeError(SerpentError, ValueError):
+    """A tensor has the wrong number of dimensions or sizes that do not agree."""
+
+
+class DtypeError(SerpentError, TypeError):
+    """A tensor has an element type that is not supported here."""
+
+
+class DeviceError(SerpentError, ValueError):
+    """Tensors lie on different devices, or on one that the chosen backend cannot use."""
+
+
+class RangeError(SerpentError, ValueError):
+    """A value lies outside the range in which the operation is defined."""
+
+
+class UnknownNameError(SerpentError, ValueError):
+    """A model, task, backend or option of that name does not exist."""
+
+
+class BackendError(SerpentError, RuntimeError):
+    """A backend was asked for that is not available on this machine."""
+
+
+class CheckpointError(SerpentError, ValueError):
+    """A weights file is missing, damaged, or not one of ours."""
+
+
+class ImageReadError(SerpentError, OSError):
+    """A file cannot be read as an image."""
+
+
+class ImageWriteError(SerpentError, OSError):
+    """An image cannot be written where or as was asked."""
+
+
+class FileWriteError(SerpentError, OSError):
+    """A result that is not an image cannot be written where it was asked."""
+
+
+class RestorationError(SerpentError, RuntimeError):
+    """A model gave no usable image: values that are not finite, or too little memory."""
+
+
+class RecipeError(SerpentError, ValueError):
+    """A training recipe holds an unknown field or a value that cannot be used."""
+
+
+class TrainingError(SerpentError, RuntimeError):
+    """Training cannot go on."""
+
+
+class DataError(SerpentError, ValueError):
+    """A data folder is missing, empty, or does not hold what is needed."""
+
+
+class MissingExtraError(SerpentError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

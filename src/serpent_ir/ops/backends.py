@@ -1,0 +1,81 @@
+"""Which backend runs the scan: the argument, else `use_backend`, else `SERPENT_BACKEND`, else the device decides.
+
+A backend that was named but cannot run is an error, never a silent substitute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import BackendError, UnknownNameError
+from . import native
+
+BACKENDS = ("native", "portable")
+ENVIRONMENT_VARIABLE = "SERPENT_BACKEND"
+
+_in_context: ContextVar[str | None] = ContextVar("serpent_backend", default=None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that runs, and why."""
+
+    backend: str
+    reason: str
+
+
+def check_name(name: str) -> str:
+    """`name` if a backend is called so; raises `UnknownNameError` otherwise."""
+    if name not in BACKENDS:
+        raise UnknownNameError(f"backend {name!r}", f"one of {', '.join(BACKENDS)}")
+    return name
+
+
+def why_unavailable(backend: str, device: torch.device) -> str | None:
+    """Why the backend cannot run on that device, or None when it can."""
+    if check_name(backend) == "portable":
+        return None
+    if native.unavailable is not None:
+        return native.unavailable
+    return None if device.type == "cpu" else f"it runs on the CPU only, not on {device.type}"
+
+
+def choose(device: torch.device, argument: str | None = None) -> Choice:
+    """The backend for tensors on `device`. Raises `BackendError` when the one asked for cannot run there."""
+    asked = [
+        (argument, "asked for by argument"),
+        (_in_context.get(), "asked for by use_backend"),
+        (os.environ.get(ENVIRONMENT_VARIABLE), f"asked for by {ENVIRONMENT_VARIABLE}"),
+    ]
+    for name, reason in asked:
+        if name:
+            problem = why_unavailable(name, device)
+            if problem is not None:
+                raise BackendError(
+                    f"backend {name!r} was {reason}, but cannot run on {device}: {problem}",
+                    remedy="Ask for 'portable', or for none: `serpent doctor` shows what is there.",
+                )
+            return Choice(name, reason)
+    problem = why_unavailable("native", device)
+    if problem is None:
+        return Choice("native", f"the compiled kernels ({native.instruction_set()}) are the fastest on the CPU")
+    return Choice("portable", f"native is not available: {problem}")
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Within the block, scans without a `backend` argument run on `name`; None changes nothing."""
+    if name is None:
+        yield
+        return
+    token = _in_context.set(check_name(name))
+    try:
+        yield
+    finally:
+        _in_context.reset(token)

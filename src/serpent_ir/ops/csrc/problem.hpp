@@ -1,0 +1,79 @@
+// One selective-scan problem as plain pointers and strides: what module.cpp fills in and the kernels read.
+// Every offset is 64 bits wide. No template of the standard library appears in the kernels' translation units: an inline
+// function compiled there for AVX-512 could otherwise be picked by the linker for a machine that lacks it.
+#pragma once
+#include <cstdint>
+
+namespace serpent {
+
+// A per-pixel input (dt, B or C): `data + pixel * pixel_stride + stream * stream_stride` is a contiguous row.
+// A stream is a scan direction (maps) or a group of channels (sequences).
+template <class T>
+struct Rows {
+    const T* data;
+    int64_t pixel_stride;
+    int64_t stream_stride;
+};
+
+template <class T>
+struct Problem {
+    int64_t batch, height, width;  // length of a sequence = height * width; a plain sequence has height 1
+    int64_t channels;              // D
+    int64_t directions;            // K; each direction reads the whole map in its own order
+    int64_t groups;                // G; B and C are shared by channels / groups neighbouring channels
+    int64_t states;                // N
+    int64_t rank;                  // R of the low-rank dt; 0: dt is given for every channel
+    int64_t interval;              // steps between two kept states
+    int64_t slots;                 // parts of a group's channels that are worked on independently
+    int64_t threads;
+    bool softplus;
+    const T* x;                    // (batch, length, D)
+    Rows<T> dt, b, c;
+    const T* a;                    // (K, N, D), negative
+    const T* dt_weight;            // (K, R, D); null when rank == 0
+    const T* dt_bias;              // (K, D) or null
+    const T* skip;                 // (K, D) or null
+    const T* weight;               // (K, N, D) or null: a factor of C that depends on channel and state only
+    char* scratch;                 // threads * scratch_bytes
+    int64_t scratch_bytes;
+};
+
+template <class T>
+struct Outputs {
+    T* y;       // (batch, length, D)
+    T* kept;    // (batch, K, chunks - 1, N, D) or null
+    T* last;    // (batch, K, N, D) or null
+};
+
+template <class T>
+struct Gradients {
+    const T* y;        // in: (batch, length, D)
+    const T* kept;     // in: as kept by the forward pass
+    T* x;              // (batch, length, D)
+    T* rows;           // (slots, batch, length, K * G, R + 2N): dt_low, B, C; summed over slots by the caller
+    T* delta;          // (batch, length, D) when rank == 0
+    T* a;              // (batch, K, N, D); these five are summed over the batch by the caller
+    T* dt_weight;      // (batch, K, R, D)
+    T* dt_bias;        // (batch, K, D)
+    T* skip;           // (batch, K, D)
+    T* weight;         // (batch, K, N, D) or null
+};
+
+// One instruction set's kernels.
+template <class T>
+struct Kernels {
+    int64_t (*lanes)();
+    int64_t (*scratch_bytes)(const Problem<T>&, bool backward);
+    void (*forward)(const Problem<T>&, const Outputs<T>&);
+    void (*backward)(const Problem<T>&, const Gradients<T>&);
+};
+
+struct InstructionSet {
+    const char* name;
+    Kernels<float> f32;
+    Kernels<double> f64;
+};
+
+extern const InstructionSet avx512_set, avx2_set, baseline_set;
+
+}  // namespace serpent
