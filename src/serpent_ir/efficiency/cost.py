@@ -1,0 +1,46 @@
+"""Parameters and multiply-accumulates, counted as the paper counts (docs/conventions.md)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Shape = torch.Size
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_gmac(model: nn.Module, height: int, width: int, batch: int = 1) -> float:
+    """Billions of multiply-accumulates of one forward pass; nothing is computed (meta tensors).
+
+    One per multiplication in convolutions and matrix products, 5 per element of a LayerNorm, and
+    9 L (K D) N + L (K D) for a scan of L pixels with L (K D) R for its step sizes; nothing for pointwise functions.
+    """
+    on_meta = copy.deepcopy(model).to("meta").eval()
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with counter, torch.no_grad():
+        on_meta(torch.empty(batch, on_meta.config.in_channels, height, width, device="meta"))  # type: ignore[union-attr]
+    return counter.get_total_flops() / 2 / 1e9  # torch counts a multiplication and an addition as two
+
+
+def _layer_norm(x: Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return 2 * 5 * x.numel()
+
+
+def _scan(
+    x: Shape, dt: Shape, b: Shape, c: Shape, a: Shape, dt_weight: Shape | None, *args: Any, **kwargs: Any
+) -> int:
+    batch, length, _ = x
+    directions, channels, states = a
+    rank = 0 if dt_weight is None else dt_weight[2]
+    return 2 * (9 * states + 1 + rank) * batch * length * directions * channels
+
+
+_FORMULAS = {torch.ops.aten.native_layer_norm: _layer_norm, torch.ops.serpent.scan: _scan}

@@ -1,0 +1,16 @@
+"""Restoration models: (B, 3, H, W) in [0, 1] to the same shape, at any size."""
+
+from .checkpoint import ModelCard, load_model, read_card, save_model
+from .embedded import embedded_weights, list_embedded
+from .registry import create_model, list_models
+
+__all__ = [
+    "ModelCard",
+    "create_model",
+    "embedded_weights",
+    "list_embedded",
+    "list_models",
+    "load_model",
+    "read_card",
+    "save_model",
+]

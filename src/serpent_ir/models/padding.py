@@ -1,0 +1,31 @@
+"""The door of every model: checks an image batch, pads it to sizes the model can take, crops the result back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import ShapeError
+
+
+def pad_to_multiple(image: Tensor, channels: int, multiple: int) -> Tensor:
+    """(B, channels, H, W) reflect-padded at the bottom and the right until H and W are multiples of `multiple`.
+
+    Reflection does not repeat the border pixel; it bounces to and fro where the image is smaller than the padding, so
+    that any H, W >= 1 will do. Raises `ShapeError` for another shape.
+    """
+    if image.ndim != 4 or image.shape[1] != channels or 0 in image.shape:
+        raise ShapeError(f"an image batch of shape {tuple(image.shape)}", f"(B, {channels}, H, W) with H, W >= 1")
+    for dimension in (2, 3):
+        size = image.shape[dimension]
+        padding = -size % multiple
+        if padding:
+            bounce = max(2 * (size - 1), 1)
+            index = torch.arange(size + padding, device=image.device) % bounce
+            image = image.index_select(dimension, torch.where(index < size, index, bounce - index))
+    return image
+
+
+def crop(output: Tensor, image: Tensor) -> Tensor:
+    """The part of the output that belongs to the unpadded image."""
+    return output[:, :, : image.shape[2], : image.shape[3]]

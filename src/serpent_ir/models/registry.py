@@ -1,0 +1,43 @@
+"""Model names and what they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from ..errors import UnknownNameError
+from .serpent import Serpent, SerpentConfig
+
+_MODELS: dict[str, tuple[type[nn.Module], Any]] = {
+    "serpent-b": (Serpent, SerpentConfig("serpent-b", patch_size=4)),
+    "serpent-l": (Serpent, SerpentConfig("serpent-l", patch_size=2)),
+    "serpent-h": (Serpent, SerpentConfig("serpent-h", patch_size=1)),
+}
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` knows."""
+    return list(_MODELS)
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """A freshly initialised model, float32 on the CPU; `model.config` is its frozen configuration.
+
+    Args:
+        name: one of `list_models()`.
+        overrides: fields of the model's configuration, e.g. `directions=2`.
+
+    Raises:
+        UnknownNameError: no such model, or no such field.
+        RangeError: a value that the configuration does not admit.
+    """
+    if name not in _MODELS:
+        raise UnknownNameError(f"model {name!r}", f"one of {', '.join(_MODELS)}")
+    model, config = _MODELS[name]
+    fields = [field.name for field in dataclasses.fields(config) if field.name != "name"]
+    for override in overrides:
+        if override not in fields:
+            raise UnknownNameError(f"field {override!r} of {name}", f"one of {', '.join(fields)}")
+    return model(dataclasses.replace(config, **overrides))

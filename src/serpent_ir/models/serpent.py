@@ -1,0 +1,177 @@
+"""Serpent: multi-scale image restoration with four-direction selective scans (arXiv 2403.17902, section 3).
+
+Leaf to root: VSSBlock -> PatchMerging, PatchExpanding -> SerpentConfig -> Serpent. Feature maps are channels-last,
+(B, H, W, C), everywhere inside; images are (B, 3, H, W) at the door.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import RangeError
+from ..ops import selective_scan_2d
+from .padding import crop, pad_to_multiple
+
+
+class VSSBlock(nn.Module):
+    """x + out_proj(LayerNorm(SS2D(SiLU(DWConv3x3(a)))) * SiLU(z)), [a, z] = in_proj(LayerNorm(x)); (B, H, W, c) to the same.
+
+    Paper, figure 2; initialisation of the scan as in S4D-real and Mamba (SPEC 1).
+    """
+
+    def __init__(self, channels: int, directions: int, expansion: int, states: int, rank: int) -> None:
+        super().__init__()
+        inner = expansion * channels
+        self.sizes = (rank, states, states)
+        self.directions = directions
+        self.norm = nn.LayerNorm(channels)
+        self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.x_proj = nn.Linear(inner, directions * sum(self.sizes), bias=False)
+        self.dt_weight = nn.Parameter((torch.rand(directions, inner, rank) * 2 - 1) * rank**-0.5)
+        step = torch.exp(torch.empty(directions, inner).uniform_(math.log(1e-3), math.log(1e-1)))
+        self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus(dt_bias) = step
+        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, states + 1)).repeat(directions, inner, 1))
+        self.D = nn.Parameter(torch.ones(directions, inner))
+        self.scan_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        a = F.silu(self.conv(a.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        # One matrix product for all directions: a pointwise projection does not depend on the order of the scan.
+        rows = self.x_proj(a).unflatten(-1, (self.directions, -1))
+        dt_low, B, C = rows.split(self.sizes, dim=-1)
+        A = -torch.exp(self.A_log.float())
+        y = selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, A, self.D)
+        return x + self.out_proj(self.scan_norm(y) * F.silu(z))
+
+
+class PatchMerging(nn.Module):
+    """2 x 2 neighbours concatenated, LayerNorm, linear: (B, H, W, c) to (B, H/2, W/2, 2c). Paper, section 3.3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.linear = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        x = x.view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3).flatten(3)
+        return self.linear(self.norm(x))
+
+
+class PatchExpanding(nn.Module):
+    """Linear c to 2c, every pixel rearranged to 2 x 2, LayerNorm: (B, H, W, c) to (B, 2H, 2W, c/2). Paper, section 3.3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, 2 * channels, bias=False)
+        self.norm = nn.LayerNorm(channels // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        x = self.linear(x).view(batch, height, width, 2, 2, channels // 2).transpose(2, 3)
+        return self.norm(x.reshape(batch, 2 * height, 2 * width, channels // 2))
+
+
+@dataclass(frozen=True)
+class SerpentConfig:
+    """Everything that defines a Serpent. Scale s (0, 1, 2, ...) has `embed_channels * 2**s` channels.
+
+    `depths_down[s]` VSS blocks precede the merging of scale s, `depth_bottleneck` stand at the coarsest scale, and
+    `depths_up[s]` follow the expanding to scale s and its skip. The published arrangement has none at scale 0; a
+    symmetric decoder is `depths_up=depths_down`.
+    """
+
+    name: str = "serpent-b"
+    patch_size: int = 4
+    in_channels: int = 3
+    out_channels: int = 3
+    embed_channels: int = 32
+    depths_down: tuple[int, ...] = (2, 2, 3)
+    depth_bottleneck: int = 3
+    depths_up: tuple[int, ...] = (0, 2, 2)
+    directions: int = 4
+    expansion: int = 2
+    channels_per_state: int = 6  # N = ceil(c / 6), the paper's "hidden dimension c/6"
+    channels_per_rank: int = 16  # R = ceil(c / 16)
+    skip: str = "add"  # or "concat": concatenation and a linear layer
+    input_skip: bool = False  # add the input image to the output
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depths_down", tuple(self.depths_down))  # a JSON file has lists
+        object.__setattr__(self, "depths_up", tuple(self.depths_up))
+        if len(self.depths_down) != len(self.depths_up):
+            raise RangeError(f"depths_down={self.depths_down}, depths_up={self.depths_up}", "one depth per scale in both")
+        if self.directions not in (1, 2, 4):
+            raise RangeError(f"directions={self.directions}", "1, 2 or 4")
+        if self.skip not in ("add", "concat"):
+            raise RangeError(f"skip={self.skip!r}", "'add' or 'concat'")
+        sizes = ("patch_size", "in_channels", "out_channels", "embed_channels", "expansion")
+        for name in (*sizes, "channels_per_state", "channels_per_rank"):
+            if getattr(self, name) < 1:
+                raise RangeError(f"{name}={getattr(self, name)}", "1 or more")
+        if min(*self.depths_down, *self.depths_up, self.depth_bottleneck, 0) < 0:
+            raise RangeError("a negative number of blocks", "0 or more")
+        if self.input_skip and self.in_channels < self.out_channels:
+            raise RangeError(f"input_skip with {self.in_channels} channels in", f"at least {self.out_channels}")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width are padded to a multiple of this."""
+        return self.patch_size * 2 ** len(self.depths_down)
+
+
+class Serpent(nn.Module):
+    """(B, in_channels, H, W) in [0, 1] to (B, out_channels, H, W), any H, W >= 1; float32 or bfloat16.
+
+    Images are reflect-padded at the bottom and the right to a multiple of `config.size_multiple`, the result is cropped.
+    The output is not clipped. Raises `ShapeError` for another number of dimensions or channels.
+    """
+
+    def __init__(self, config: SerpentConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, patch = config.embed_channels, config.patch_size
+        scales = range(len(config.depths_down))
+        self.embed = nn.Linear(config.in_channels * patch**2, width)
+        self.down = nn.ModuleList(self._blocks(width * 2**s, config.depths_down[s]) for s in scales)
+        self.merge = nn.ModuleList(PatchMerging(width * 2**s) for s in scales)
+        self.bottleneck = self._blocks(width * 2 ** len(scales), config.depth_bottleneck)
+        self.expand = nn.ModuleList(PatchExpanding(width * 2 ** (s + 1)) for s in scales)
+        if config.skip == "concat":
+            self.fuse = nn.ModuleList(nn.Linear(2 * width * 2**s, width * 2**s, bias=False) for s in scales)
+        self.up = nn.ModuleList(self._blocks(width * 2**s, config.depths_up[s]) for s in scales)
+        self.head = nn.Linear(width, config.out_channels * patch**2)
+
+    def _blocks(self, channels: int, depth: int) -> nn.Sequential:
+        config = self.config
+        states, rank = -(-channels // config.channels_per_state), -(-channels // config.channels_per_rank)
+        return nn.Sequential(
+            *(VSSBlock(channels, config.directions, config.expansion, states, rank) for _ in range(depth))
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        config = self.config
+        padded = pad_to_multiple(image, config.in_channels, config.size_multiple)
+        x = self.embed(F.pixel_unshuffle(padded, config.patch_size).permute(0, 2, 3, 1))
+        skips = []
+        for blocks, merge in zip(self.down, self.merge, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = merge(x)
+        x = self.bottleneck(x)
+        for s in reversed(range(len(skips))):
+            x = self.expand[s](x)
+            x = x + skips[s] if config.skip == "add" else self.fuse[s](torch.cat([x, skips[s]], dim=-1))
+            x = self.up[s](x)
+        output = F.pixel_shuffle(self.head(x).permute(0, 3, 1, 2), config.patch_size)
+        if config.input_skip:
+            output = output + padded[:, : config.out_channels]
+        return crop(output, image)
