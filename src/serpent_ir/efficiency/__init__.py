@@ -1,5 +1,5 @@
 """What a model costs: parameters and multiply-accumulates."""
 
-from .cost import count_gmac, count_parameters
+from serpent_ir.efficiency.cost import count_gmac, count_parameters
 
 __all__ = ["count_gmac", "count_parameters"]

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import serpent_ir.models  # noqa: F401: registers the operator serpent::scan, whose formula stands below
+
 Shape = torch.Size
 
 

@@ -1,8 +1,9 @@
 """Restoration models: (B, 3, H, W) in [0, 1] to the same shape, at any size."""
 
-from .checkpoint import ModelCard, load_model, read_card, save_model
-from .embedded import embedded_weights, list_embedded
-from .registry import create_model, list_models
+from serpent_ir.models.checkpoint import ModelCard, load_model, read_card, save_model
+from serpent_ir.models.embedded import embedded_weights, list_embedded
+from serpent_ir.models.registry import create_model, list_models
+from serpent_ir.ops import use_backend
 
 __all__ = [
     "ModelCard",
@@ -13,4 +14,5 @@ __all__ = [
     "load_model",
     "read_card",
     "save_model",
+    "use_backend",
 ]

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..errors import CheckpointError, SerpentError
-from .registry import create_model
+from serpent_ir.errors import CheckpointError, SerpentError
+from serpent_ir.models.registry import create_model
 
 FORMAT = "serpent-ir"
 VERSION = "1"

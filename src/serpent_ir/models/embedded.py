@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import UnknownNameError
+from serpent_ir.errors import UnknownNameError
 
 _FOLDER = Path(__file__).parent.parent / "weights"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError
+from serpent_ir.errors import ShapeError
 
 
 def pad_to_multiple(image: Tensor, channels: int, multiple: int) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UnknownNameError
-from .serpent import Serpent, SerpentConfig
+from serpent_ir.errors import UnknownNameError
+from serpent_ir.models.serpent import Serpent, SerpentConfig
 
 _MODELS: dict[str, tuple[type[nn.Module], Any]] = {
     "serpent-b": (Serpent, SerpentConfig("serpent-b", patch_size=4)),

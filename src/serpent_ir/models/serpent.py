@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import RangeError
-from ..ops import selective_scan_2d
-from .padding import crop, pad_to_multiple
+from serpent_ir.errors import RangeError
+from serpent_ir.ops import selective_scan_2d
+from serpent_ir.models.padding import crop, pad_to_multiple
 
 
 class VSSBlock(nn.Module):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import BackendError, UnknownNameError
-from . import native
+from serpent_ir.errors import BackendError, UnknownNameError
+from serpent_ir.ops import native
 
 BACKENDS = ("native", "portable")
 ENVIRONMENT_VARIABLE = "SERPENT_BACKEND"

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BackendError
+from serpent_ir.errors import BackendError
 
 INSTRUCTION_SET_VARIABLE = "SERPENT_INSTRUCTION_SET"
 
 unavailable: str | None = None
 """Why the backend cannot run at all, or None."""
 try:
-    from . import _native
+    from serpent_ir.ops import _native
 except ImportError as error:
     unavailable = f"the compiled part is not installed ({error}); installing again with a C++17 compiler builds it"
 

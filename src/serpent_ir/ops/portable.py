@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .scan_order import ORDERS_OF_DIRECTIONS, scan_order
+from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS, scan_order
 
 _SEGMENT_ELEMENTS = 1 << 21  # of one (B, steps, D, N) tensor; a handful of them is alive at a time
 

@@ -29,26 +29,25 @@ def selective_scan(
     batch, channels, length = u.shape
     states = A.shape[1]
 
-    def at_every_step(rows: Tensor) -> Tensor:  # (B, D, N, L)
+    def at_every_step(rows: Tensor) -> tuple[Tensor, ...]:  # L times something that broadcasts to (B, D, N)
         rows = rows.double()
         if rows.ndim == 2:
-            return rows[None, :, :, None].expand(batch, channels, states, length)
+            return (rows,) * length
         if rows.ndim == 3:
             rows = rows[:, None]
-        return rows.repeat_interleave(channels // rows.shape[1], dim=1)
+        return rows.repeat_interleave(channels // rows.shape[1] if rows.shape[1] > 1 else 1, dim=1).unbind(-1)
 
     u, delta, A = u.double(), delta.double(), A.double()
-    B, C = at_every_step(B), at_every_step(C)
     if delta_bias is not None:
         delta = delta + delta_bias.double()[:, None]
     if delta_softplus:
         delta = F.softplus(delta)
     h = u.new_zeros(batch, channels, states)
     outputs = []
-    for t in range(length):
-        dt = delta[:, :, t, None]
-        h = torch.exp(dt * A) * h + dt * B[..., t] * u[:, :, t, None]
-        outputs.append((C[..., t] * h).sum(-1))
+    steps = (u.unsqueeze(-1).unbind(2), delta.unsqueeze(-1).unbind(2), at_every_step(B), at_every_step(C))
+    for u_t, dt, B_t, C_t in zip(*steps, strict=True):
+        h = torch.exp(dt * A) * h + dt * B_t * u_t
+        outputs.append((C_t * h).sum(-1))
     y = torch.stack(outputs, dim=-1)
     if D is not None:
         y = y + D.double()[:, None] * u
@@ -76,16 +75,20 @@ def selective_scan_2d(
     batch, height, width, channels = x.shape
     directions, _, states = A.shape
     orders = {1: [0], 2: [0, 2], 4: [0, 1, 2, 3]}[directions]
+
+    def pixels(tensor: Tensor) -> list[tuple[Tensor, ...]]:  # [row][column]
+        return [row.unbind(1) for row in tensor.unbind(1)]
+
+    x_at, dt_low_at, B_at, C_at = pixels(x), pixels(dt_low), pixels(B), pixels(C)
     total = torch.zeros_like(x)
     for k, order in enumerate(orders):
         h = x.new_zeros(batch, channels, states)
         outputs: dict[tuple[int, int], Tensor] = {}
         for row, column in pixels_in_order(order, height, width):
-            here = (slice(None), row, column)
-            dt = F.softplus(dt_bias[k] + dt_low[here][:, k] @ dt_weight[k].t())[:, :, None]
-            u = x[here]
-            h = torch.exp(dt * A[k]) * h + dt * B[here][:, k, None, :] * u[:, :, None]
-            outputs[row, column] = (C[here][:, k, None, :] * h).sum(-1) + D[k] * u
+            dt = F.softplus(dt_bias[k] + dt_low_at[row][column][:, k] @ dt_weight[k].t())[:, :, None]
+            u = x_at[row][column]
+            h = torch.exp(dt * A[k]) * h + dt * B_at[row][column][:, k, None, :] * u[:, :, None]
+            outputs[row, column] = (C_at[row][column][:, k, None, :] * h).sum(-1) + D[k] * u
         rows = [torch.stack([outputs[row, column] for column in range(width)], dim=1) for row in range(height)]
         total = total + torch.stack(rows, dim=1)
     return total

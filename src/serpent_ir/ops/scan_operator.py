@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import RangeError
-from . import native, portable
-from .backends import choose
+from serpent_ir.errors import RangeError
+from serpent_ir.ops import native, portable
+from serpent_ir.ops.backends import choose
 
 STATE_INTERVAL = 64
 """Steps between two states kept for the backward pass."""

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import DeviceError, DtypeError, ShapeError
-from .backends import check_name
-from .scan_operator import scan
-from .scan_order import ORDERS_OF_DIRECTIONS
+from serpent_ir.errors import DeviceError, DtypeError, ShapeError
+from serpent_ir.ops.backends import check_name
+from serpent_ir.ops.scan_operator import scan
+from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
 
 _FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

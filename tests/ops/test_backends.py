@@ -1,0 +1,72 @@
+"""Which backend runs: argument, then use_backend, then the environment, then the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from serpent_ir.errors import BackendError, UnknownNameError
+from serpent_ir.ops import backends, native, selective_scan, use_backend
+from serpent_ir.ops.backends import ENVIRONMENT_VARIABLE, choose
+
+CPU = torch.device("cpu")
+needs_native = pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+
+
+@needs_native
+def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose(CPU).backend == "native"
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "portable")
+    assert choose(CPU).backend == "portable"
+    with use_backend("native"):
+        assert choose(CPU).backend == "native"
+        assert choose(CPU, "portable").backend == "portable"
+        with use_backend(None):
+            assert choose(CPU).backend == "native"
+    assert choose(CPU).backend == "portable"
+
+
+@needs_native
+def test_native_cannot_run_on_other_devices() -> None:
+    assert choose(torch.device("cuda")).backend == "portable"
+    with pytest.raises(BackendError, match="asked for by argument, but cannot run on cuda"):
+        choose(torch.device("cuda"), "native")
+
+
+def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "unavailable", "not built")
+    choice = choose(CPU)
+    assert (choice.backend, choice.reason) == ("portable", "native is not available: not built")
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "native")
+    ones = torch.ones(1, 1, 3)
+    with pytest.raises(BackendError, match=f"asked for by {ENVIRONMENT_VARIABLE}, but cannot run on cpu: not built"):
+        selective_scan(ones, ones, -torch.ones(1, 1), ones, ones)
+
+
+def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownNameError, match="expected one of native, portable"), use_backend("fastest"):
+        pass
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "fastest")
+    with pytest.raises(UnknownNameError):
+        choose(CPU)
+
+
+@needs_native
+def test_instruction_set_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(native.INSTRUCTION_SET_VARIABLE, raising=False)
+    assert native.instruction_set() == native.instruction_sets()[0]
+    assert native.instruction_sets()[-1] == "baseline"
+    monkeypatch.setenv(native.INSTRUCTION_SET_VARIABLE, "baseline")
+    assert native.instruction_set() == "baseline"
+    monkeypatch.setenv(native.INSTRUCTION_SET_VARIABLE, "mmx")
+    with pytest.raises(BackendError, match="SERPENT_INSTRUCTION_SET=mmx"):
+        native.instruction_set()
+
+
+def test_the_backends_are_the_documented_ones() -> None:
+    assert backends.BACKENDS == ("native", "portable")
