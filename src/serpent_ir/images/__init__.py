@@ -1,0 +1,33 @@
+"""File <-> tensor without loss: bit depth, alpha, gray, colour profile, EXIF, XMP, orientation; folders of files."""
+
+from __future__ import annotations
+
+from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, find_images
+from serpent_ir.images.picture import Picture
+from serpent_ir.images.read import read_image
+from serpent_ir.images.transform import (
+    FileOutcome,
+    FolderSummary,
+    Transform,
+    plan_file,
+    plan_folder,
+    transform_file,
+    transform_folder,
+)
+from serpent_ir.images.write import write_image
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "FileOutcome",
+    "FolderSummary",
+    "Picture",
+    "Transform",
+    "find_images",
+    "plan_file",
+    "plan_folder",
+    "read_image",
+    "transform_file",
+    "transform_folder",
+    "write_image",
+]

@@ -1,0 +1,138 @@
+"""From a file or a folder of images to another, through a function of one picture: who may be written where."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serpent_ir.errors import DataError, ImageReadError, ImageWriteError, RestorationError
+from serpent_ir.images.folder import WRITABLE_SUFFIXES, find_images
+from serpent_ir.images.picture import Picture
+from serpent_ir.images.read import check_signature, read_image
+from serpent_ir.images.write import check_writable_suffix, write_image
+
+Transform = Callable[[Picture, str], Picture]
+"""The new picture, from a picture and its name: the path below the folder it was found in, with forward slashes."""
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file: written to `target`, or left out for `reason`."""
+
+    source: Path
+    target: Path
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What became of every file of a folder, in the order of the files, and how many seconds it took in all."""
+
+    outcomes: tuple[FileOutcome, ...]
+    seconds: float
+
+    @property
+    def done(self) -> list[FileOutcome]:
+        return [outcome for outcome in self.outcomes if outcome.reason is None]
+
+    @property
+    def failed(self) -> list[FileOutcome]:
+        return [outcome for outcome in self.outcomes if outcome.reason is not None]
+
+
+def transform_file(source: Path, target: Path, transform: Transform, name: str | None = None) -> None:
+    """Read `source`, apply `transform`, write `target` (its suffix decides the format; see `write_image`).
+
+    name: what `transform` is told, by default the file's name. Raises what reading, transforming and writing raise.
+    """
+    write_image(transform(read_image(source), source.name if name is None else name), target)
+
+
+def transform_folder(
+    folder: Path,
+    pairs: Sequence[tuple[Path, Path]],
+    transform: Transform,
+    on_outcome: Callable[[FileOutcome], None] | None = None,
+) -> FolderSummary:
+    """Apply `transform` to the first file of every pair and write the result to the second.
+
+    folder, pairs: the folder of the inputs, and what `plan_folder` made of it. on_outcome: called after each file.
+    A file for which ImageReadError, ImageWriteError or RestorationError is raised is left out, with the reason in the
+    summary; the others are not affected. Results that exist already are replaced. Any other error ends the run.
+    """
+    start = time.perf_counter()
+    outcomes = []
+    for read_from, write_to in pairs:
+        reason = None
+        try:
+            transform_file(read_from, write_to, transform, read_from.relative_to(folder).as_posix())
+        except (ImageReadError, ImageWriteError, RestorationError) as error:
+            reason = str(error)
+        outcomes.append(FileOutcome(read_from, write_to, reason))
+        if on_outcome is not None:
+            on_outcome(outcomes[-1])
+    return FolderSummary(tuple(outcomes), time.perf_counter() - start)
+
+
+def plan_file(source: Path, target: Path | None, word: str, overwrite: bool = False) -> Path:
+    """Where the result of the file `source` goes.
+
+    target: the file itself; or an existing folder, in which the name is kept; or None for `<stem>-<word><suffix>` next
+        to the source. A suffix that was not asked for and cannot be written becomes .png.
+    overwrite: allow the result to replace the source.
+
+    Raises ImageReadError when the source is missing, empty or no image; ImageWriteError when the result would replace
+    the source, or its suffix has no format.
+    """
+    check_signature(source)
+    if target is None:
+        target = writable_name(source.with_name(f"{source.stem}-{word}{source.suffix}"))
+    elif target.is_dir():
+        target = writable_name(target / source.name)
+    check_writable_suffix(target)
+    if not overwrite and target.exists() and os.path.samefile(source, target):
+        raise ImageWriteError(f"{target} is the input itself", "another place for the output")
+    return target
+
+
+def plan_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """(input, output) of every image below `source`, sorted; outputs are distinct, and none of them is an input.
+
+    Outputs lie below `target` under the names of their inputs; a suffix that cannot be written becomes .png.
+
+    Raises DataError when there is no image, ImageWriteError when `target` is `source`, lies in it, or when an output
+    would replace an input.
+    """
+    real_target = Path(os.path.realpath(target))
+    if any(folder.exists() and os.path.samefile(folder, source) for folder in (real_target, *real_target.parents)):
+        raise ImageWriteError(f"{target} lies in the input folder {source}", "a folder outside of it for the output")
+    if real_target.exists() and not real_target.is_dir():
+        raise ImageWriteError(f"{target} is a file", "a folder for the results of a folder")
+    inputs = find_images(source)
+    if not inputs:
+        raise DataError(f"{source} holds no image", "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF")
+    outputs: dict[Path, Path] = {
+        path: target / path.relative_to(source) for path in inputs if path.suffix.lower() in WRITABLE_SUFFIXES
+    }
+    taken = set(outputs.values())
+    for path in inputs:
+        if path not in outputs:
+            output = writable_name(target / path.relative_to(source))
+            if output in taken:  # a.gif next to a.png: a.gif.png
+                output = target / f"{path.relative_to(source)}.png"
+            while output in taken:
+                output = output.with_name(f"{output.name}.png")
+            outputs[path] = output
+            taken.add(output)
+    overwritten = {os.path.realpath(path) for path in inputs} & {os.path.realpath(path) for path in taken}
+    if overwritten:
+        raise ImageWriteError(f"{min(overwritten)} would be both input and output", "a folder elsewhere for the output")
+    return [(path, outputs[path]) for path in inputs]
+
+
+def writable_name(path: Path) -> Path:
+    """`path`, with the suffix .png where its own cannot be written."""
+    return path if path.suffix.lower() in WRITABLE_SUFFIXES else path.with_suffix(".png")

@@ -1,0 +1,39 @@
+"""Arrays and tensors of the usual layouts -> float32 (3, H, W) in [0, 1]."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serpent_ir.errors import DtypeError, RangeError, ShapeError
+
+INTEGER_MAXIMUM = {torch.uint8: 255, torch.uint16: 65535}
+
+
+def to_pixels(image: np.ndarray | Tensor) -> Tensor:
+    """(3, H, W) or (H, W, 3) -> float32 (3, H, W), on the device of `image`.
+
+    uint8 is divided by 255, uint16 by 65535; floating point is taken as it is, in [0, 1] up to the noise that a
+    degraded image may carry. (3, H, 3) counts as (3, H, W).
+
+    Raises ShapeError or DtypeError when `image` is nothing of the kind, RangeError when floating point values lie
+    outside [-1, 2], as they do in images scaled to 255.
+    """
+    if not isinstance(image, np.ndarray | Tensor):
+        raise DtypeError(f"an image of type {type(image).__name__}", "a path, a numpy array or a torch tensor")
+    values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image
+    if values.ndim != 3 or 3 not in (values.shape[0], values.shape[2]) or values.numel() == 0:
+        raise ShapeError(f"an image of shape {tuple(values.shape)}", "(3, H, W) or (H, W, 3) with H, W >= 1")
+    if values.shape[0] != 3:
+        values = values.permute(2, 0, 1)
+    if values.dtype in INTEGER_MAXIMUM:
+        return values.to(torch.float32) / INTEGER_MAXIMUM[values.dtype]
+    if not values.is_floating_point():
+        raise DtypeError(f"an image of {values.dtype}", "floating point in [0, 1], uint8 or uint16")
+    pixels = values.to(torch.float32)
+    if bool((pixels < -1).any()) or bool((pixels > 2).any()):
+        raise RangeError(
+            f"an image with values in [{pixels.min():g}, {pixels.max():g}]", "[0, 1]", "Divide 8-bit values by 255."
+        )
+    return pixels

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serpent_ir.errors import DataError
+from serpent_ir.images import IMAGE_SUFFIXES, find_images
+
+
+def test_find_images(tmp_path: Path) -> None:
+    kept = ["B.JPG", "a.png", "c/d/e.tiff", "c/z.webp", "x.gif"]
+    left_out = [".hidden.png", "._a.png", ".thumbnails/a.png", "notes.txt", "png", "a.png.part"]
+    for name in kept + left_out:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "folder.png").mkdir()
+    assert find_images(str(tmp_path)) == sorted(tmp_path / name for name in kept)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+def test_empty_and_missing_folders(tmp_path: Path) -> None:
+    assert find_images(tmp_path) == []
+    with pytest.raises(DataError, match=r"cannot list the folder .*nowhere"):
+        find_images(tmp_path / "nowhere")
+    (tmp_path / "file.png").touch()
+    with pytest.raises(DataError, match="Not a directory"):
+        find_images(tmp_path / "file.png")

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from serpent_ir.errors import (
+    CheckpointError,
+    DeviceError,
+    DtypeError,
+    ImageReadError,
+    ImageWriteError,
+    RestorationError,
+    ShapeError,
+    UnknownNameError,
+)
+from serpent_ir.images import Picture, read_image, write_image
+from serpent_ir.models import create_model, save_model
+from serpent_ir.ops.backends import choose
+from serpent_ir.restoration import Restorer
+
+
+class Affine(nn.Module):
+    """gain * x + offset, noting what it was given."""
+
+    def __init__(self, gain: float = 1.0, offset: float = 0.0) -> None:
+        super().__init__()
+        self.gain, self.offset = gain, offset
+        self.seen: list[tuple[tuple[int, ...], torch.dtype]] = []
+        self.backends: list[str] = []
+        self.in_inference_mode = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.seen.append((tuple(image.shape), image.dtype))
+        self.backends.append(choose(image.device).backend)
+        self.in_inference_mode = torch.is_inference_mode_enabled() and not self.training
+        return self.gain * image + self.offset
+
+
+class Raising(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, image: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (3, 1, 1), (1, 3, 4, 1), (4, 3, 2, 3), (3, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_shapes_and_types(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    model = Affine(gain=2.0, offset=-0.5)
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    restored = Restorer(model=model, device="cpu")(image)
+    assert restored.dtype == torch.float32
+    assert torch.equal(restored, (2 * image.float() - 0.5).clamp(0, 1))
+    assert model.seen == [((1, *shape)[-4:] if len(shape) == 3 else shape, torch.float32)]
+    assert model.in_inference_mode
+
+
+def test_the_result_is_an_ordinary_tensor() -> None:
+    restored = Restorer(model=Affine(), device="cpu")(torch.rand(3, 4, 4))
+    assert not restored.is_inference()
+    weight = torch.ones(3, 4, 4, requires_grad=True)
+    (restored * weight).sum().backward()
+    assert torch.equal(weight.grad, restored)
+
+
+def test_the_input_is_not_touched() -> None:
+    image = torch.linspace(-1, 2, 48).reshape(3, 4, 4)
+    before = image.clone()
+    Restorer(model=Affine(), device="cpu")(image)
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (4, 4, 3), (3, 0, 4), (1, 1, 3, 4, 4)])
+def test_wrong_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"expected \(3, H, W\) or \(B, 3, H, W\)"):
+        Restorer(model=Affine(), device="cpu")(torch.zeros(shape))
+
+
+def test_integers_are_refused() -> None:
+    with pytest.raises(DtypeError, match=r"torch\.uint8.*255"):
+        Restorer(model=Affine(), device="cpu")(torch.zeros(3, 4, 4, dtype=torch.uint8))
+
+
+def test_output_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(RestorationError, match=r"output is not finite.*its input was finite"):
+        Restorer(model=Affine(offset=float("nan")), device="cpu")(torch.zeros(3, 4, 4))
+    with pytest.raises(RestorationError, match="not finite either"):
+        Restorer(model=Affine(), device="cpu")(torch.full((3, 4, 4), float("inf")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_too_little_memory_is_named(error: Exception) -> None:
+    with pytest.raises(RestorationError, match="not enough memory on cpu for an image of 9 x 8 pixels"):
+        Restorer(model=Raising(error), device="cpu")(torch.zeros(3, 8, 9))
+
+
+def test_other_errors_of_the_model_pass_through() -> None:
+    with pytest.raises(RuntimeError, match=r"^bug$"):
+        Restorer(model=Raising(RuntimeError("bug")), device="cpu")(torch.zeros(3, 8, 9))
+
+
+def test_backend_holds_during_the_call_only() -> None:
+    model, default = Affine(), choose(torch.device("cpu")).backend
+    Restorer(model=model, device="cpu", backend="portable")(torch.zeros(3, 4, 4))
+    Restorer(model=model, device="cpu")(torch.zeros(3, 4, 4))
+    assert model.backends == ["portable", default]
+    with pytest.raises(UnknownNameError, match="backend 'abacus'"):
+        Restorer(model=model, device="cpu", backend="abacus")
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", "mps:99"])
+def test_devices_that_are_not_there(device: str) -> None:
+    with pytest.raises(DeviceError, match=f"device '{device}' cannot be used"):
+        Restorer(model=Affine(), device=device)
+
+
+def test_default_device_without_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert Restorer(model=Affine()).device == torch.device("cpu")
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, path = create_model("serpent-b").eval(), tmp_path / "weights.safetensors"
+    save_model(model, path, task="deblur")
+    image = torch.rand(3, 9, 14)
+    with torch.inference_mode():
+        expected = model(image[None])[0].clamp(0, 1)
+    for given in (path, str(path)):
+        torch.testing.assert_close(Restorer("deblur", given, "cpu")(image), expected)
+    with pytest.raises(CheckpointError, match="trained for the task 'deblur'; expected weights for 'denoise'"):
+        Restorer("denoise", path, "cpu")
+    save_model(model, path)
+    torch.testing.assert_close(Restorer("denoise", path, "cpu")(image), expected)
+
+
+def test_weights_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError):
+        Restorer("deblur", "serpent-z")
+    with pytest.raises(UnknownNameError):
+        Restorer("unbake", "serpent-b")
+    with pytest.raises(CheckpointError):
+        Restorer("deblur", tmp_path / "missing.safetensors")
+
+
+def test_restore_file(tmp_path: Path) -> None:
+    alpha = torch.linspace(0, 1, 20).reshape(1, 4, 5).mul(65535).round() / 65535
+    write_image(Picture(torch.full((3, 4, 5), 0.2), alpha, 16, gray=True), tmp_path / "in.png")
+    (tmp_path / "out").mkdir()
+    written = Restorer(model=Affine(gain=2), device="cpu").restore_file(tmp_path / "in.png", tmp_path / "out")
+    assert written == tmp_path / "out" / "in.png"
+    picture = read_image(written)
+    assert (picture.bit_depth, picture.gray) == (16, True)
+    assert picture.alpha is not None and torch.equal(picture.alpha, alpha)
+    assert picture.pixels.unique().tolist() == pytest.approx([0.4])
+
+
+def test_restore_file_does_not_replace_its_input_unless_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    write_image(Picture(torch.full((3, 4, 5), 0.2)), path)
+    restorer = Restorer(model=Affine(gain=2), device="cpu")
+    with pytest.raises(ImageWriteError, match="is the input itself"):
+        restorer.restore_file(path, path)
+    restorer.restore_file(path, path, overwrite=True)
+    assert read_image(path).pixels.unique().tolist() == pytest.approx([0.4])
+    with pytest.raises(ImageReadError, match="does not exist"):
+        restorer.restore_file(tmp_path / "missing.png", tmp_path / "out.png")
+
+
+def test_restore_folder(tmp_path: Path) -> None:
+    for name in ("a.png", "b/c.png"):
+        write_image(Picture(torch.full((3, 4, 5), 0.2)), tmp_path / "in" / name)
+    (tmp_path / "in" / "bad.jpg").write_text("not a picture")
+    seen: list[str] = []
+    summary = Restorer(model=Affine(gain=2), device="cpu").restore_folder(
+        str(tmp_path / "in"), str(tmp_path / "out"), lambda outcome: seen.append(outcome.source.name)
+    )
+    assert seen == ["a.png", "c.png", "bad.jpg"]
+    assert [path.target.name for path in summary.done] == ["a.png", "c.png"]
+    assert [path.source.name for path in summary.failed] == ["bad.jpg"]
+    assert read_image(tmp_path / "out" / "b" / "c.png").pixels.unique().tolist() == pytest.approx([0.4])
