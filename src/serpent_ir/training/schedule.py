@@ -1,0 +1,52 @@
+"""What changes during a run: the learning rate, and the stage of progressive learning.
+
+Both follow the run's progress, a number from 0 (start) to 1 (end); see `clock.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from torch.utils.data import Sampler
+
+from serpent_ir.data import BatchKey
+from serpent_ir.training.recipe import Recipe, Stage
+
+
+def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
+    """The rate for `step` (from 0): linear rise over `warmup` steps, times a cosine from 1 to `lr_end`."""
+    warmup = min((step + 1) / (recipe.warmup + 1), 1.0)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return recipe.lr * warmup * (recipe.lr_end + (1 - recipe.lr_end) * cosine)
+
+
+def stage_at(stages: Sequence[Stage], progress: float) -> Stage:
+    """The stage whose share of the run `progress` falls into; the last one from its begin on."""
+    end = 0.0
+    for stage in stages[:-1]:
+        end += stage.fraction
+        if progress < end:
+            return stage
+    return stages[-1]
+
+
+class Clock(Protocol):
+    def progress(self, step: int) -> float: ...
+
+
+class StepKeys(Sampler[BatchKey]):
+    """Endless keys of the batches from `first_step` on, with crop and batch size of the stage that `clock` says."""
+
+    def __init__(self, stages: Sequence[Stage], clock: Clock, first_step: int) -> None:
+        self.stages = stages
+        self.clock = clock
+        self.first_step = first_step
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        step = self.first_step
+        while True:
+            stage = stage_at(self.stages, self.clock.progress(step))
+            yield BatchKey(step, stage.crop, stage.batch)
+            step += 1

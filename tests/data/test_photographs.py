@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from serpent_ir.data import PhotographFolder, load_photographs
+from serpent_ir.errors import DataError
+from serpent_ir.images import Picture, write_image
+
+
+def write_photograph(path: Path, seed: int, height: int = 20, width: int = 30) -> torch.Tensor:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(seed))
+    write_image(Picture(values.float() / 255), path)
+    return values.to(torch.uint8)
+
+
+def test_bytes_of_all_folders_in_order(tmp_path: Path) -> None:
+    second = write_photograph(tmp_path / "one" / "b.png", 1)
+    first = write_photograph(tmp_path / "one" / "a" / "z.png", 2, 7, 5)
+    other = write_photograph(tmp_path / "two" / "a.png", 3)
+    folders = [PhotographFolder(str(tmp_path / "one"), (1.0, 2.0)), PhotographFolder(str(tmp_path / "two"))]
+    photographs = load_photographs(folders)
+    assert [photograph.name for photograph in photographs] == [str(Path("a", "z.png")), "b.png", "a.png"]
+    assert all(torch.equal(p.pixels, x) for p, x in zip(photographs, [first, second, other], strict=True))
+    assert [photograph.shrink for photograph in photographs] == [(1.0, 2.0), (1.0, 2.0), (1.0, 1.0)]
+
+
+def test_limit_takes_evenly_spaced_files(tmp_path: Path) -> None:
+    for index in range(10):
+        write_photograph(tmp_path / f"{index}.png", index)
+    photographs = load_photographs([PhotographFolder(str(tmp_path))], limit=3)
+    assert [photograph.name for photograph in photographs] == ["0.png", "3.png", "6.png"]
+    assert len(load_photographs([PhotographFolder(str(tmp_path))], limit=99)) == 10
+
+
+def test_unreadable_files_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_photograph(tmp_path / "good.png", 0)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("no image")
+    truncated = (tmp_path / "good.png").read_bytes()[:400]
+    (tmp_path / "truncated.png").write_bytes(truncated)
+    with caplog.at_level(logging.WARNING):
+        photographs = load_photographs([PhotographFolder(str(tmp_path))])
+    assert [photograph.name for photograph in photographs] == ["good.png"]
+    assert "3 of 4 images skipped" in caplog.text
+    assert all(name in caplog.text for name in ("empty.png", "text.jpg", "truncated.png"))
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no image"):
+        load_photographs([PhotographFolder(str(tmp_path))])
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(DataError, match="no readable image"):
+        load_photographs([PhotographFolder(str(tmp_path))])
+    with pytest.raises(DataError, match="does not exist"):
+        load_photographs([PhotographFolder(str(tmp_path / "nowhere"))])
+
+
+def test_environment_variables_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_PHOTOGRAPHS", str(tmp_path))
+    assert PhotographFolder("$TEST_PHOTOGRAPHS").resolved() == tmp_path
+    monkeypatch.delenv("TEST_PHOTOGRAPHS")
+    with pytest.raises(DataError, match="environment variable that is not set"):
+        PhotographFolder("$TEST_PHOTOGRAPHS").resolved()
+
+
+@pytest.mark.parametrize("shrink", [(0.5, 1.0), (2.0, 1.5), (1.0, float("inf")), (1.0, float("nan"))])
+def test_impossible_shrink_is_refused(shrink: tuple[float, float]) -> None:
+    with pytest.raises(DataError, match="shrink"):
+        PhotographFolder("anywhere", shrink)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serpent_ir.data import PhotographFolder
+from serpent_ir.errors import RecipeError
+from serpent_ir.training import Recipe, Stage, load_recipe
+from serpent_ir.training.recipe import recipe_from_dict
+
+RECIPE = """
+run: runs/test
+task: deblur
+model: serpent-b
+model_options: {embed_channels: 8, depths_down: [1, 1]}
+data:
+  - path: $PHOTOGRAPHS/one
+    shrink: [1.0, 2.0]
+  - path: two
+stages:
+  - {crop: 64, batch: 8, fraction: 0.25}
+  - {crop: 128, batch: 2, fraction: 0.75}
+time_budget: 1h30m
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_yaml_is_read_with_defaults_for_the_rest(config: Path) -> None:
+    recipe = load_recipe(config)
+    assert recipe.data == [PhotographFolder("$PHOTOGRAPHS/one", (1.0, 2.0)), PhotographFolder("two")]
+    assert recipe.stages == [Stage(64, 8, 0.25), Stage(128, 2, 0.75)]
+    assert recipe.model_options == {"embed_channels": 8, "depths_down": [1, 1]}
+    assert recipe.time_budget_seconds == 5400 and recipe.max_time_seconds is None
+    assert (recipe.lr, recipe.loss, recipe.ema, recipe.quantized_fraction) == (1e-3, "l1", 0.999, 0.5)
+
+
+def test_arguments_override_fields(config: Path) -> None:
+    recipe = load_recipe(
+        config,
+        [
+            *["--lr", "5e-4", "--task_options.noise_sigma", "0.1", "--model_options.embed_channels=12"],
+            *["--stages", "[{crop: 32, batch: 4, fraction: 1.0}]", "--optimizer=adamw", "--max_time", "90s"],
+        ],
+    )
+    assert recipe.lr == 5e-4 and recipe.optimizer == "adamw" and recipe.max_time_seconds == 90
+    assert recipe.task_options == {"noise_sigma": 0.1}
+    assert recipe.model_options == {"embed_channels": 12, "depths_down": [1, 1]}
+    assert recipe.stages == [Stage(32, 4, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--data", "a", "b c", "--val", "d"], ["--data=a", "--val=d", "--data", "b c"]],
+    ids=["list", "repeated"],
+)
+def test_folders_on_the_command_line_replace_those_of_the_file(config: Path, arguments: list[str]) -> None:
+    recipe = load_recipe(config, ["--lr", "0.1", *arguments, "--steps", "7"])
+    assert recipe.data == [PhotographFolder("a"), PhotographFolder("b c")]
+    assert recipe.val == [PhotographFolder("d")]
+    assert (recipe.lr, recipe.steps) == (0.1, 7)
+
+
+@pytest.mark.parametrize(
+    "field,value",
+    [
+        ("learning_rate", "0.1"),
+        ("lr", "fast"),
+        ("lr", "-1"),
+        ("lr", "nan"),
+        ("steps", "1.5"),
+        ("steps", "0"),
+        ("loss", "l3"),
+        ("precision", "16"),
+        ("time_budget", "3 days"),
+        ("max_time", "0s"),
+        ("ema", "1.0"),
+        ("betas", "[0.9, 1.0]"),
+        ("quantized_fraction", "1.1"),
+        ("stages", "[]"),
+        ("stages", "[{crop: 32}]"),
+        ("stages", "[{crop: 32, batch: 1, fraction: 0.4}]"),
+        ("stages", "[{crop: 0, batch: 1, fraction: 1.0}]"),
+        ("model_options", "3"),
+    ],
+)
+def test_unknown_fields_and_wrong_values_are_refused_by_name(config: Path, field: str, value: str) -> None:
+    with pytest.raises(RecipeError, match=field):
+        load_recipe(config, [f"--{field}", value])
+
+
+@pytest.mark.parametrize(
+    "line", ["surprise: 3", "data: [{path: a, weight: 2}]", "data: [{path: a, shrink: [0.5, 1.0]}]"]
+)
+def test_unknown_keys_and_wrong_values_of_the_file_are_refused(config: Path, line: str) -> None:
+    config.write_text(RECIPE.split("data:")[0] + line + "\n")
+    with pytest.raises(RecipeError, match=r"surprise|weight|shrink"):
+        load_recipe(config)
+
+
+def test_missing_fields_and_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="required: run, task, model"):
+        load_recipe(None)
+    with pytest.raises(RecipeError, match=r"nothing\.yaml"):
+        load_recipe(tmp_path / "nothing.yaml")
+    with pytest.raises(RecipeError, match="stages"):
+        load_recipe(None, ["--run", "a", "--task", "deblur", "--model", "serpent-b", "--data", "b"])
+    with pytest.raises(RecipeError, match="--data"):
+        load_recipe(None, ["--run", "a", "--task", "deblur", "--model", "serpent-b"])
+
+
+@pytest.mark.parametrize("text,seconds", [("90", 90), ("1.5", 1.5), ("45m", 2700), ("2h", 7200), ("1h2m3s", 3723)])
+def test_durations(tiny_recipe: Callable[..., Recipe], text: str, seconds: float) -> None:
+    assert tiny_recipe(time_budget=text).time_budget_seconds == seconds
+
+
+def test_plain_form_survives_yaml(tiny_recipe: Callable[..., Recipe]) -> None:
+    recipe = tiny_recipe(data=[PhotographFolder("somewhere", (1.0, 1.5))], max_time="5m")
+    assert recipe_from_dict(yaml.safe_load(yaml.safe_dump(recipe.as_dict()))) == recipe
+
+
+@pytest.mark.parametrize("name", ["deblur-b", "smoke"])
+def test_recipes_of_the_repository_are_valid(name: str) -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.yaml")
+    pixels = [stage.batch * stage.crop**2 for stage in recipe.stages]
+    assert len(set(pixels)) == 1, "pixels per step stay constant in progressive learning"
+    assert all(not Path(folder.path).is_absolute() for folder in [*recipe.data, *recipe.val])

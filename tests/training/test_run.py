@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from serpent_ir.data import generated_photographs
+from serpent_ir.errors import CheckpointError, DeviceError, RecipeError, TrainingError, UnknownNameError
+from serpent_ir.metrics import psnr
+from serpent_ir.models import create_model, load_model, read_card
+from serpent_ir.tasks import Degradation
+from serpent_ir.training import Recipe, train
+from serpent_ir.training.restoration_module import partly_quantized
+from serpent_ir.training.validation import mean_psnr
+
+RecipeMaker = Callable[..., Recipe]
+
+
+def rows_of(run: str) -> list[dict[str, str]]:
+    with (Path(run) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_weights_metrics_recipe_and_environment(tiny_recipe: RecipeMaker) -> None:
+    recipe = tiny_recipe()
+    result = train(recipe)
+    assert result.finished and result.step == 8 and result.interrupted_by is None
+    assert result.weights == Path(recipe.run) / "model.safetensors"
+
+    card = read_card(result.weights)
+    assert card.model == "serpent-b" and card.task == "deblur" and "16" in card.dtype
+    assert card.provenance["steps"] == 8 and card.provenance["training_images"] == 4
+    assert card.provenance["val_psnr"] == result.val_psnr
+    assert card.provenance["recipe"]["lr"] == recipe.lr and "run" not in card.provenance["recipe"]
+
+    rows = rows_of(recipe.run)
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8]
+    assert [int(row["crop"]) for row in rows] == [16, 16, 24, 24]
+    assert [bool(row["val_psnr"]) for row in rows] == [False, True, False, True]
+    assert all(0 < float(row["loss"]) < 2 for row in rows)
+    assert json.loads((Path(recipe.run) / "environment.json").read_text())["threads"] == 1
+    assert sorted(path.name for path in Path(recipe.run).iterdir()) == [
+        "best.safetensors", "environment.json", "last.ckpt", "metrics.csv", "model.safetensors", "recipe.yaml",
+    ]  # fmt: skip
+
+    checkpoint = torch.load(Path(recipe.run) / "last.ckpt", weights_only=True)["state_dict"]
+    restored = load_model(result.weights).state_dict()
+    for name, tensor in restored.items():
+        assert torch.equal(tensor, checkpoint[f"average.module.{name}"].half().float()), name
+        assert not torch.equal(checkpoint[f"average.module.{name}"], checkpoint[f"model.{name}"]), name
+
+
+def test_training_lowers_the_loss(tiny_recipe: RecipeMaker) -> None:
+    recipe = tiny_recipe(steps=60, lr=5e-3, log_every=20, validate_every=60, checkpoint_every=60)
+    train(recipe)
+    losses = [float(row["loss"]) for row in rows_of(recipe.run)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_complete_run_is_not_trained_again(tiny_recipe: RecipeMaker, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = tiny_recipe()
+    first = train(recipe)
+    assert first.weights is not None
+    before = load_file(first.weights)
+    first.weights.unlink()
+    with caplog.at_level(logging.INFO):
+        again = train(recipe)
+    assert "already complete" in caplog.text
+    assert dataclasses.replace(again, seconds=first.seconds) == first
+    assert again.weights is not None
+    after = load_file(again.weights)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_another_recipe_does_not_continue_a_run_unasked(tiny_recipe: RecipeMaker) -> None:
+    train(tiny_recipe())
+    with pytest.raises(RecipeError, match="differs in lr, steps"):
+        train(tiny_recipe(lr=1e-4, steps=10))
+    continued = train(tiny_recipe(lr=1e-4, steps=10, resume="anyway"))
+    assert continued.step == 10 and [row["step"] for row in rows_of(tiny_recipe().run)][-1] == "10"
+    afresh = train(tiny_recipe(steps=2, resume="never"))
+    assert afresh.step == 2 and [row["step"] for row in rows_of(tiny_recipe().run)] == ["2"]
+
+
+def test_a_recipe_of_an_earlier_version_without_a_newer_field_is_continued(tiny_recipe: RecipeMaker) -> None:
+    stopped = train(tiny_recipe(max_time="0.001"))
+    path = Path(tiny_recipe().run) / "recipe.yaml"
+    older = {name: value for name, value in yaml.safe_load(path.read_text()).items() if name != "bad_steps"}
+    path.write_text(yaml.safe_dump(older))
+    assert train(tiny_recipe(max_time="0.001")).step == stopped.step + 1
+    with pytest.raises(RecipeError, match="bad_steps"):
+        path.write_text(yaml.safe_dump(older))
+        train(tiny_recipe(bad_steps=4))
+
+
+def test_fields_that_do_not_change_the_result_may_differ(tiny_recipe: RecipeMaker) -> None:
+    stopped = train(tiny_recipe(max_time="0.001"))
+    assert not stopped.finished and stopped.step == 1 and stopped.weights is None
+    assert train(tiny_recipe(log_every=1, checkpoint_every=5)).finished
+
+
+def test_time_budget_ends_the_run_with_its_schedule_complete(tiny_recipe: RecipeMaker) -> None:
+    recipe = tiny_recipe(steps=100_000, time_budget="1.5", log_every=1, validate_every=100_000)
+    result = train(recipe)
+    assert result.finished and 1.5 <= result.seconds < 10
+    last = rows_of(recipe.run)[-1]
+    assert int(last["crop"]) == 24
+    assert float(last["lr"]) < 0.2 * recipe.lr
+
+
+def test_reduced_precision_keeps_float32_weights(tiny_recipe: RecipeMaker) -> None:
+    recipe = tiny_recipe(precision="bf16-mixed", log_every=1)
+    assert train(recipe).finished
+    assert all(0 < float(row["loss"]) < 2 for row in rows_of(recipe.run))
+    state = torch.load(Path(recipe.run) / "last.ckpt", weights_only=True)["state_dict"]
+    assert {tensor.dtype for name, tensor in state.items() if name.startswith("model.")} == {torch.float32}
+
+
+def test_start_from_a_weights_file(tiny_recipe: RecipeMaker, tmp_path: Path) -> None:
+    first = train(tiny_recipe(run=str(tmp_path / "first")))
+    assert first.weights is not None
+    recipe = tiny_recipe(run=str(tmp_path / "second"), init_from=str(first.weights), steps=1, lr=1e-9)
+    second = train(recipe)
+    assert second.weights is not None
+    before, after = load_file(first.weights), load_file(second.weights)
+    assert all(torch.allclose(before[name].float(), after[name].float(), atol=1e-6) for name in before)
+    other = {**recipe.model_options, "directions": 2}
+    with pytest.raises(RecipeError, match="init_from"):
+        train(tiny_recipe(run=str(tmp_path / "third"), init_from=str(first.weights), model_options=other))
+
+
+def test_number_of_workers_changes_nothing(tiny_recipe: RecipeMaker, tmp_path: Path) -> None:
+    results = [train(tiny_recipe(run=str(tmp_path / str(workers)), workers=workers)) for workers in (0, 1)]
+    alone, shared = (load_file(result.weights) for result in results if result.weights)
+    assert all(torch.equal(alone[name], shared[name]) for name in alone)
+
+
+def test_damaged_checkpoint_is_named(tiny_recipe: RecipeMaker) -> None:
+    train(tiny_recipe(steps=2))
+    checkpoint = Path(tiny_recipe().run) / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        train(tiny_recipe(steps=2))
+
+
+def test_unknown_names_are_refused_before_anything_is_made(tiny_recipe: RecipeMaker) -> None:
+    with pytest.raises(UnknownNameError, match="unblur"):
+        train(tiny_recipe(task="unblur"))
+    with pytest.raises(UnknownNameError, match="python-b"):
+        train(tiny_recipe(model="python-b"))
+    assert not Path(tiny_recipe().run).exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_device_is_named(tiny_recipe: RecipeMaker) -> None:
+    with pytest.raises(DeviceError, match="cuda"):
+        train(tiny_recipe(device="cuda"))
+
+
+class SometimesNaN(nn.Module):
+    """A model whose output is NaN at the calls in `bad`; counts its calls in training mode."""
+
+    def __init__(self, inner: nn.Module, bad: range) -> None:
+        super().__init__()
+        self.inner = inner
+        self.config = inner.config
+        self.bad = bad
+        self.calls = 0
+        self.weights: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        output = self.inner(image)
+        if not self.training:
+            return output
+        self.weights.append(torch.cat([p.detach().flatten() for p in self.inner.parameters()]))
+        self.calls += 1
+        return output * float("nan") if self.calls - 1 in self.bad else output
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_reported(
+    tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = tiny_recipe(steps=6, bad_steps=3, log_every=1)
+    model = SometimesNaN(create_model(recipe.model, **recipe.model_options), bad=range(2, 4))
+    monkeypatch.setattr("serpent_ir.training.run.create_model", lambda *_, **__: model)
+    monkeypatch.setattr("serpent_ir.training.run.save_weights", lambda *_: None)
+    monkeypatch.setattr("serpent_ir.training.run_folder.save_weights", lambda *_: None)
+    assert train(recipe).step == 6
+    changed = [not torch.equal(a, b) for a, b in zip(model.weights, model.weights[1:], strict=False)]
+    assert changed == [True, True, False, False, True]
+    assert all(torch.isfinite(weights).all() for weights in model.weights)
+    assert caplog.text.count("skipped: loss nan") == 2
+    assert [row["skipped_steps"] for row in rows_of(recipe.run)] == ["0", "0", "1", "2", "2", "2"]
+
+
+def test_too_many_steps_in_a_row_that_are_not_finite_stop_training(
+    tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(steps=6, bad_steps=3)
+    model = SometimesNaN(create_model(recipe.model, **recipe.model_options), bad=range(2, 9))
+    monkeypatch.setattr("serpent_ir.training.run.create_model", lambda *_, **__: model)
+    with pytest.raises(TrainingError, match="3 steps in a row"):
+        train(recipe)
+    assert model.calls == 5
+
+
+class Identity(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image
+
+
+def test_validation_is_the_mean_psnr_of_clipped_outputs() -> None:
+    photographs = generated_photographs(2, seed=0)
+    brighten = Degradation("brighten", {}, (lambda image, generator=None: image + 0.1,))
+    cleans = [photograph.pixels.unsqueeze(0).float() / 255 for photograph in photographs]
+    expected = sum(psnr((clean + 0.1).clamp(0, 1), clean).item() for clean in cleans) / 2
+    assert mean_psnr(Identity(), photographs, brighten, 0, torch.device("cpu")) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_fraction_of_quantized_images() -> None:
+    images = torch.rand(400, 3, 2, 2) * 1.4 - 0.2
+    mixed = partly_quantized(images, 0.25, torch.Generator().manual_seed(0))
+    untouched = (mixed == images).flatten(1).all(1)
+    levels = mixed[~untouched] * 255
+    assert 0.2 < (~untouched).float().mean() < 0.3
+    assert (levels - levels.round()).abs().max() < 1e-4 and levels.min() >= 0 and levels.max() <= 255
