@@ -1,0 +1,26 @@
+"""How well a model undoes a task on a folder of clean photographs."""
+
+from __future__ import annotations
+
+from serpent_ir.evaluation.evaluator import Evaluator
+from serpent_ir.evaluation.json_file import write_json
+from serpent_ir.evaluation.machine import describe_machine
+from serpent_ir.evaluation.panel import PanelRow, draw_panel
+from serpent_ir.evaluation.protocol import Pair, measure, read_pair
+from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore, Scores, printable
+
+__all__ = [
+    "Evaluation",
+    "Evaluator",
+    "FailedImage",
+    "ImageScore",
+    "Pair",
+    "PanelRow",
+    "Scores",
+    "describe_machine",
+    "draw_panel",
+    "measure",
+    "printable",
+    "read_pair",
+    "write_json",
+]

@@ -1,0 +1,50 @@
+"""The machine and the versions a measurement was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serpent_ir import __version__
+
+PACKAGES = ("torch", "torchmetrics", "numpy", "pyvips", "safetensors")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, threads that torch uses, accelerator, operating system, and versions; no names of places."""
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {"serpent-ir": __version__, **{package: package_version(package) for package in PACKAGES}},
+    }
+
+
+def processor_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def package_version(package: str) -> str | None:
+    """The installed version, None when the package is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
