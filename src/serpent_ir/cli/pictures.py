@@ -1,0 +1,86 @@
+"""What `restore` and `degrade` share: a file or folder through a function of a picture, progress, a summary.
+
+Standard output carries the path of the result and nothing else; everything for people goes to standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from serpent_ir.images import FileOutcome, Transform
+
+
+def process(
+    source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str, overwrite: bool = False
+) -> None:
+    """Send the file or folder `source` through the transform and print where the result lies.
+
+    target: None writes next to the source, as `<name>-<word>`. make_transform: called once, after the paths were found
+    to be usable, since it may take long. Raises SerpentError when nothing can be done, typer.Exit(1) when some files of
+    a folder failed.
+    """
+    if source.is_dir():
+        process_folder(source, target, make_transform, word)
+    else:
+        process_file(source, target, make_transform, word, overwrite)
+
+
+def process_file(
+    source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str, overwrite: bool
+) -> None:
+    from serpent_ir.images import plan_file, transform_file
+
+    path = plan_file(source, target, word, overwrite)
+    transform_file(source, path, make_transform())
+    say(f"{source} was {word}; the result is")
+    print(path)
+
+
+def process_folder(source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str) -> None:
+    from serpent_ir.images import plan_folder, transform_folder
+
+    if target is None:
+        folder = source.resolve()
+        target = folder.with_name(f"{folder.name}-{word}")
+    pairs = plan_folder(source, target)
+    transform = make_transform()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("images", total=len(pairs))
+
+        def show(outcome: FileOutcome) -> None:
+            progress.advance(bar)
+            if outcome.reason is not None:
+                progress.console.print(f"skipped {describe(outcome)}", markup=False, highlight=False, soft_wrap=True)
+
+        try:
+            summary = transform_folder(source, pairs, transform, show)
+        except KeyboardInterrupt:
+            progress.stop()
+            say(f"{progress.tasks[bar].completed:.0f} of {len(pairs)} images were done; what is written is whole")
+            raise
+
+    say(f"{len(summary.done)} of {len(pairs)} images {word}, {len(summary.failed)} failed, in {summary.seconds:.1f} s")
+    for outcome in summary.failed:
+        say(f"  {describe(outcome)}")
+    print(target)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def describe(outcome: FileOutcome) -> str:
+    """The file that failed and why, its name once."""
+    source, reason = str(outcome.source), outcome.reason or ""
+    return reason if source in reason else f"{source}: {reason}"
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error."""
+    typer.echo(text, err=True)

@@ -1,0 +1,42 @@
+"""serpent restore: blurred (noisy, small, ...) image files in, restored ones out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serpent_ir.cli.pictures import process
+
+if TYPE_CHECKING:
+    from serpent_ir.images import Transform
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="An image file, or a folder (with all its folders).")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="File or folder to write; without it, <name>-restored next to IN."),
+    ] = None,
+    task: Annotated[str, typer.Option(help="What went wrong with the images.")] = "deblur",
+    model: Annotated[str, typer.Option(help="A model with embedded weights, or a .safetensors file.")] = "serpent-b",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the fastest one.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,
+) -> None:
+    """Restore an image file, or every image of a folder.
+
+    Format, bit depth, colour profile, EXIF and transparency stay as in
+    the input; for a single file, the suffix of OUT decides the format.
+
+    Prints the path of the result. In a folder, files that cannot be read
+    are named and left out, and the exit status is 1.
+    """
+
+    def load() -> Transform:
+        from serpent_ir.restoration import Restorer
+
+        return Restorer(task, model, device, backend).restore_picture
+
+    process(source, target, load, "restored", overwrite)

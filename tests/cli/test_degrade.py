@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from serpent_ir.cli.degrade import parse_options
+from serpent_ir.cli.main import app
+from serpent_ir.images import Picture, read_image, write_image
+from serpent_ir.restoration import Degrader
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["degrade", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png", "c/a.png"):
+        write_image(Picture(torch.full((3, 20, 30), 0.5), bit_depth=16), tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def test_results_do_not_depend_on_other_files(tmp_path: Path, folder: Path) -> None:
+    assert run(folder, tmp_path / "one", "--seed", 3) == f"{tmp_path / 'one'}\n"
+    (folder / "a.png").unlink()
+    run(folder, tmp_path / "two", "--seed", 3)
+    run(folder, tmp_path / "three", "--seed", 4)
+    for name in ("b.png", "c/a.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "one" / name).read_bytes() != (tmp_path / "three" / name).read_bytes()
+    assert (tmp_path / "one" / "a.png").read_bytes() != (tmp_path / "one" / "c" / "a.png").read_bytes()
+
+
+def test_options_reach_the_task(tmp_path: Path, folder: Path) -> None:
+    run(folder / "b.png", tmp_path / "out.png", "--option", "noise_sigma=0.01", "--option", "blur_sigma=1")
+    written = read_image(tmp_path / "out.png")
+    expected = Degrader("deblur", 0, noise_sigma=0.01, blur_sigma=1).degrade_picture(
+        read_image(folder / "b.png"), "b.png"
+    )
+    torch.testing.assert_close(written.pixels, expected.pixels.clamp(0, 1), rtol=0, atol=0.51 / 65535)
+    assert written.pixels.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_default_names(folder: Path) -> None:
+    assert run(folder / "a.png") == f"{folder / 'a-degraded.png'}\n"
+    assert run(folder) == f"{folder.with_name('in-degraded')}\n"
+
+
+def test_bad_files_are_counted(tmp_path: Path, folder: Path) -> None:
+    (folder / "b.png").write_bytes(b"")
+    result = CliRunner().invoke(app, ["degrade", str(folder), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "2 of 3 images degraded, 1 failed" in result.stderr
+
+
+def test_unknown_task_and_options(tmp_path: Path, folder: Path) -> None:
+    for arguments, reason in (
+        (["--task", "unbake"], "unbake"),
+        (["--option", "temperature=180"], "temperature"),
+        (["--option", "noise_sigma"], "key=value"),
+        (["--option", "noise_sigma=-1"], "-1"),
+    ):
+        result = CliRunner().invoke(app, ["degrade", str(folder), str(tmp_path / "out"), *arguments])
+        assert result.exit_code == 2, arguments
+        assert result.stderr.startswith("error: ") and reason in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_parse_options() -> None:
+    parsed = parse_options(["a=1", "b=0.5", "c=box", "d=true", "e=x=y", "f="])
+    assert parsed == {"a": 1, "b": 0.5, "c": "box", "d": True, "e": "x=y", "f": ""}

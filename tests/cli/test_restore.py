@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from serpent_ir.cli.main import app
+from serpent_ir.images import Picture, read_image, write_image
+from serpent_ir.models import create_model, save_model
+from serpent_ir.restoration import Restorer
+
+
+def run(*arguments: object) -> Result:
+    """`serpent restore ARGUMENTS` on the CPU."""
+    return CliRunner().invoke(app, ["restore", *map(str, arguments), "--device", "cpu"])
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "deblur-untrained.safetensors"
+    save_model(create_model("serpent-b"), path, task="deblur")
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two good images and two bad ones."""
+    folder = tmp_path / "in"
+    for name in ("a.png", "b/c.jpg"):
+        write_image(Picture(torch.rand(3, 9, 12, generator=torch.Generator().manual_seed(0))), folder / name)
+    (folder / "empty.png").touch()
+    (folder / "b" / "text [1].png").write_text("not an image")
+    return folder
+
+
+def test_one_file(tmp_path: Path, folder: Path, weights: str) -> None:
+    source = folder / "a.png"
+    expected = Restorer("deblur", weights, "cpu")(read_image(source).pixels).mul(255).round() / 255
+    for arguments, written in (
+        ([], folder / "a-restored.png"),
+        ([str(tmp_path / "out.tif")], tmp_path / "out.tif"),
+        ([str(tmp_path)], tmp_path / "a.png"),
+    ):
+        result = run(source, *arguments, "--model", weights)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"{written}\n"
+        assert "a.png was restored" in result.stderr
+        assert (read_image(written).pixels - expected).abs().max() <= 1.5 / 255
+
+
+def test_folder_with_bad_files(tmp_path: Path, folder: Path, weights: str) -> None:
+    result = run(folder, tmp_path / "out", "--model", weights)
+    assert result.exit_code == 1
+    assert result.stdout == f"{tmp_path / 'out'}\n"
+    assert "2 of 4 images restored, 2 failed, in " in result.stderr
+    summary = result.stderr.split("2 of 4 images restored")[1]
+    assert f"  {folder / 'empty.png'} is empty (0 bytes)" in summary
+    assert f"  {folder / 'b' / 'text [1].png'} is not an image of a known format" in summary
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert written == ["a.png", "b/c.jpg"]
+
+
+def test_folder_without_out_and_without_bad_files(folder: Path, weights: str) -> None:
+    (folder / "empty.png").unlink()
+    (folder / "b" / "text [1].png").unlink()
+    result = run(folder, "--model", weights, "--backend", "portable")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{folder.with_name('in-restored')}\n"
+    assert (folder.with_name("in-restored") / "b" / "c.jpg").exists()
+
+
+def test_the_input_is_replaced_only_on_request(folder: Path, weights: str) -> None:
+    source = folder / "a.png"
+    before = source.read_bytes()
+    result = run(source, source, "--model", weights)
+    assert result.exit_code == 2 and "is the input itself" in result.stderr
+    assert source.read_bytes() == before
+    result = run(source, source, "--model", weights, "--overwrite")
+    assert result.exit_code == 0 and source.read_bytes() != before
+
+
+def test_fatal_errors_are_named(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    for arguments, reason in (
+        ((tmp_path / "nothing", tmp_path / "out"), "holds no image"),
+        ((folder, folder / "out"), "lies in the input folder"),
+        ((folder / "a.png", tmp_path / "out.bmp"), "a suffix among .png"),
+        ((folder / "a.png", "--model", "serpent-z"), "serpent-z"),
+        ((folder / "missing.png", "--model", "serpent-z"), "missing.png does not exist"),
+        ((folder / "empty.png",), "is empty (0 bytes)"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2 and result.stdout == "", arguments
+        assert reason in result.stderr, arguments
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.bmp").exists()
+
+
+def test_interrupted(tmp_path: Path, folder: Path, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during the second image: the first result stays, nothing is left of the second."""
+    calls: list[Tensor] = []
+
+    def second_time_interrupted(self: Restorer, image: Tensor) -> Tensor:
+        calls.append(image)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return image
+
+    monkeypatch.setattr(Restorer, "__call__", second_time_interrupted)
+    result = run(folder, tmp_path / "out", "--model", weights)
+    assert result.exit_code == 130
+    assert "1 of 4 images were done" in result.stderr and result.stdout == ""
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["a.png"]
