@@ -42,7 +42,7 @@ ROWS = {
     "degraded": "degraded input",
     "wiener_plain": "Wiener, best constant, plain",
     "wiener": "Wiener, best constant",
-    "wiener_per_image": "Wiener, best constant for each image",
+    "wiener_per_image": "Wiener, best for each image",
     "serpent": "Serpent",
 }
 
@@ -132,8 +132,8 @@ def run_protocol(evaluator: Evaluator, wiener: Wiener, folder: Path) -> dict[str
 
 
 def print_table(protocol: str, result: dict[str, Any]) -> None:
-    table = Table(title=f"CBSD68 deblur, {protocol}, {len(result['images'])} images")
-    for header in ("", "PSNR dB", "SSIM", "Serpent's gain, dB ± standard error"):
+    table = Table(title=f"CBSD68 deblur, {protocol} protocol, {len(result['images'])} images; gains ± standard error")
+    for header in ("", "PSNR dB", "SSIM", "Serpent gains, dB"):
         table.add_column(header, justify="left" if not header else "right")
     for row, label in ROWS.items():
         mean, gain = result["mean"][row], result["psnr_gain_of_serpent_over"].get(row)

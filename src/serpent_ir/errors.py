@@ -1,7 +1,7 @@
 """Named errors. Each message says what came, what was expected, and what to do.
 
-Every error the package raises on purpose derives from `SerpentError` and also from the built-in exception a caller would
-expect (`ValueError`, `TypeError`, `OSError`, ...), so that both `except SerpentError` and ordinary handlers work.
+Every error the package raises on purpose derives from `SerpentError` and also from the built-in exception that a caller
+would expect (`ValueError`, `TypeError`, `OSError`, ...): both `except SerpentError` and ordinary handlers work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The counting rules against layers counted by hand, and the table of SPEC section 3."""
+"""The counting rules against layers counted by hand, and the costs that the paper prints."""
 
 from __future__ import annotations
 

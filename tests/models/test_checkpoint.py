@@ -38,9 +38,7 @@ def test_card_comes_from_the_header(model: nn.Module, saved: Path) -> None:
 
 def test_half_precision_file_gives_a_float32_model(model: nn.Module, saved: Path) -> None:
     loaded = load_model(saved)
-    for (name, value), (other, original) in zip(
-        loaded.state_dict().items(), model.state_dict().items(), strict=True
-    ):
+    for (name, value), (other, original) in zip(loaded.state_dict().items(), model.state_dict().items(), strict=True):
         assert name == other and value.dtype == torch.float32
         assert torch.equal(value, original.half().float())
 

@@ -40,7 +40,7 @@ def test_initialisation_of_the_scan() -> None:
     assert torch.allclose(block.A_log.exp(), torch.arange(1.0, 7).expand(4, 64, 6))
     assert torch.equal(block.D, torch.ones(4, 64))
     steps = F.softplus(block.dt_bias)
-    assert 1e-3 * 0.99 < steps.min() and steps.max() < 1e-1 * 1.01
+    assert steps.min() > 1e-3 * 0.99 and steps.max() < 1e-1 * 1.01
     assert 0.4 < (steps.log() < torch.tensor(1e-2).log()).float().mean() < 0.6  # log-uniform: half below the middle
     assert block.dt_weight.abs().max() <= 2**-0.5
 

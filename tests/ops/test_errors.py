@@ -31,7 +31,11 @@ def sequence(**changes: Any) -> dict[str, Any]:
     [
         ({"u": torch.randn(4, 9)}, ShapeError, r"u has shape \(4, 9\); expected 3 dimensions, \(B, D, L\)"),
         ({"u": torch.randn(2, 4, 0)}, ShapeError, "at least one element"),
-        ({"delta": torch.rand(2, 4, 8)}, ShapeError, r"delta has shape \(2, 4, 8\); expected \(B, D, L\) = \(2, 4, 9\)"),
+        (
+            {"delta": torch.rand(2, 4, 8)},
+            ShapeError,
+            r"delta has shape \(2, 4, 8\); expected \(B, D, L\) = \(2, 4, 9\)",
+        ),
         ({"A": -torch.rand(5, 3)}, ShapeError, r"A has shape \(5, 3\)"),
         ({"B": torch.randn(2, 4, 9)}, ShapeError, r"B has shape \(2, 4, 9\); expected \(B, N, L\) = \(2, 3, 9\)"),
         ({"C": torch.randn(2, 3, 3, 9)}, ShapeError, "3 groups for 4 channels"),

@@ -55,7 +55,8 @@ def evaluate(
         def show(done: int, total: int, result: ImageScore | FailedImage) -> None:
             progress.update(bar, completed=done, total=total)
             if isinstance(result, FailedImage):
-                progress.console.print(f"skipped {printable(result.name)}: {printable(result.reason)}", markup=False)
+                line = f"skipped {printable(result.name)}: {printable(result.reason)}"
+                progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         evaluation = evaluator.evaluate(folder, limit, show)
 

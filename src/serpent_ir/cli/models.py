@@ -9,7 +9,7 @@ import typer
 
 
 def models(
-    weights: Annotated[Path | None, typer.Argument(help="Describe this weights file instead of listing models.")] = None,
+    weights: Annotated[Path | None, typer.Argument(help="Describe this weights file instead.")] = None,
 ) -> None:
     """List the models with their size, cost and embedded weights, or describe a weights file."""
     import json

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import serpent_ir.models  # noqa: F401: registers the operator serpent::scan, whose formula stands below
+import serpent_ir.models  # noqa: F401 (registers the operator serpent::scan, whose formula stands below)
 
 Shape = torch.Size
 
@@ -27,8 +27,9 @@ def count_gmac(model: nn.Module, height: int, width: int, batch: int = 1) -> flo
     """
     on_meta = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    config: Any = on_meta.config
     with counter, torch.no_grad():
-        on_meta(torch.empty(batch, on_meta.config.in_channels, height, width, device="meta"))  # type: ignore[union-attr]
+        on_meta(torch.empty(batch, config.in_channels, height, width, device="meta"))
     return counter.get_total_flops() / 2 / 1e9  # torch counts a multiplication and an addition as two
 
 
@@ -36,9 +37,7 @@ def _layer_norm(x: Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> i
     return 2 * 5 * x.numel()
 
 
-def _scan(
-    x: Shape, dt: Shape, b: Shape, c: Shape, a: Shape, dt_weight: Shape | None, *args: Any, **kwargs: Any
-) -> int:
+def _scan(x: Shape, dt: Shape, b: Shape, c: Shape, a: Shape, dt_weight: Shape | None, *args: Any, **kwargs: Any) -> int:
     batch, length, _ = x
     directions, channels, states = a
     rank = 0 if dt_weight is None else dt_weight[2]

@@ -1,7 +1,7 @@
 """One file, one model: weights, configuration, task and provenance in a safetensors file.
 
-The file explains itself: any safetensors reader finds the tensors under their PyTorch names, and in the header's metadata
-(strings) `format`, `version`, `model` (registry name), `config` (JSON), `task` and `provenance` (JSON).
+The file explains itself: any safetensors reader finds the tensors under their PyTorch names, and in the header's
+metadata (strings) `format`, `version`, `model` (registry name), `config` (JSON), `task` and `provenance` (JSON).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def save_model(
         CheckpointError: the file cannot be written there.
     """
     path = Path(path)
-    config = dataclasses.asdict(model.config)  # type: ignore[arg-type]
+    configuration: Any = model.config
+    config = dataclasses.asdict(configuration)
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -96,9 +97,11 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
             raise CheckpointError(f"{path} has no {FORMAT} header", "a file written by save_model")
         if metadata.get("version") != VERSION:
             raise CheckpointError(
-                f"{path} has format version {metadata.get('version')!r}", repr(VERSION), "A newer serpent-ir may read it."
+                f"{path} has format version {metadata.get('version')!r}",
+                repr(VERSION),
+                "A newer serpent-ir may read it.",
             )
-        slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118: not a dict
+        slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
         try:
             return ModelCard(
                 model=metadata["model"],
@@ -124,7 +127,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     except (SerpentError, TypeError) as error:
         raise CheckpointError(f"{path} describes a model that cannot be made: {error}") from error
     with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

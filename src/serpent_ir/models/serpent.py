@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import RangeError
-from serpent_ir.ops import selective_scan_2d
 from serpent_ir.models.padding import crop, pad_to_multiple
+from serpent_ir.ops import selective_scan_2d
 
 
 class VSSBlock(nn.Module):
-    """x + out_proj(LayerNorm(SS2D(SiLU(DWConv3x3(a)))) * SiLU(z)), [a, z] = in_proj(LayerNorm(x)); (B, H, W, c) to the same.
+    """x + out_proj(LayerNorm(SS2D(SiLU(DWConv3x3(a)))) * SiLU(z)) with [a, z] = in_proj(LayerNorm(x)).
 
-    Paper, figure 2; initialisation of the scan as in S4D-real and Mamba (SPEC 1).
+    (B, H, W, c) to the same. Paper, figure 2; the scan is initialised as in S4D-real and Mamba (ops/README.md).
     """
 
     def __init__(self, channels: int, directions: int, expansion: int, states: int, rank: int) -> None:
@@ -67,7 +67,7 @@ class PatchMerging(nn.Module):
 
 
 class PatchExpanding(nn.Module):
-    """Linear c to 2c, every pixel rearranged to 2 x 2, LayerNorm: (B, H, W, c) to (B, 2H, 2W, c/2). Paper, section 3.3."""
+    """Linear c to 2c, pixels rearranged to 2 x 2, LayerNorm: (B, H, W, c) to (B, 2H, 2W, c/2). Paper, section 3.3."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -108,7 +108,9 @@ class SerpentConfig:
         object.__setattr__(self, "depths_down", tuple(self.depths_down))  # a JSON file has lists
         object.__setattr__(self, "depths_up", tuple(self.depths_up))
         if len(self.depths_down) != len(self.depths_up):
-            raise RangeError(f"depths_down={self.depths_down}, depths_up={self.depths_up}", "one depth per scale in both")
+            raise RangeError(
+                f"depths_down={self.depths_down}, depths_up={self.depths_up}", "one depth per scale in both"
+            )
         if self.directions not in (1, 2, 4):
             raise RangeError(f"directions={self.directions}", "1, 2 or 4")
         if self.skip not in ("add", "concat"):
@@ -131,8 +133,8 @@ class SerpentConfig:
 class Serpent(nn.Module):
     """(B, in_channels, H, W) in [0, 1] to (B, out_channels, H, W), any H, W >= 1; float32 or bfloat16.
 
-    Images are reflect-padded at the bottom and the right to a multiple of `config.size_multiple`, the result is cropped.
-    The output is not clipped. Raises `ShapeError` for another number of dimensions or channels.
+    Images are reflect-padded at the bottom and the right to a multiple of `config.size_multiple`; the result is
+    cropped. The output is not clipped. Raises `ShapeError` for another number of dimensions or channels.
     """
 
     def __init__(self, config: SerpentConfig) -> None:

@@ -1,6 +1,6 @@
 """The CPU backend: compiled kernels (csrc/) that walk the map in place, forwards and backwards.
 
-Same signatures as `portable`. Arguments are the canonical ones of the operator `serpent::scan` (see `scan_operator.py`).
+Same functions as `portable`; the arguments are those of the operator `serpent::scan` (see `scan_operator.py`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def forward(
     interval: int,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y (B, L, D), the last states (B, K, D, N) and the kept states (B, K, chunks - 1, N, D), empty unless asked for."""
+    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), empty unless asked for."""
     batch, length, channels = x.shape
     directions, _, states = a.shape
     groups = b.shape[2] // directions
@@ -89,8 +89,8 @@ def backward(
     directions, _, states = a.shape
     streams = b.shape[2]
     rank = 0 if dt_weight is None else dt_weight.shape[2]
-    # The gradients of dt_low, B and C are sums over channels: each slot writes its own partial sum. Fewer slots need less
-    # memory, more keep more threads busy; the number depends on sizes only, so the result never depends on the threads.
+    # The gradients of dt_low, B and C are sums over channels: each slot writes its own partial sum. Fewer slots need
+    # less memory, more keep more threads busy. Their number depends on sizes alone, so the bits of the result do too.
     slots = min(_vectors_of_16(channels * directions // streams), max(1, -(-8 // batch)))
     problem = _problem(x, dt, b, c, a, dt_weight, dt_bias, skip, weight, height, width, softplus, interval, slots)
     grad_x = x.new_empty(x.shape)

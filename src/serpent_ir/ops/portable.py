@@ -2,7 +2,7 @@
 
 A direction's sequence is cut into segments; within one, all states are computed at once by a parallel prefix scan over
 pairs (decay, state), (a1, s1) then (a2, s2) = (a1 a2, a2 s1 + s2), in log2(segment) passes. Decays are at most 1, and
-nothing is divided by them, so large decays and long sequences are harmless. The backward pass is the adjoint recurrence,
+nothing is divided by them: large decays and long sequences are harmless. The backward pass is the adjoint recurrence,
 the same prefix scan in reversed time; states are recomputed segment by segment (ops/README.md).
 """
 
@@ -113,7 +113,7 @@ def forward(
     interval: int,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y (B, L, D), the last states (B, K, D, N) and the kept states (B, K, chunks - 1, N, D), empty unless asked for."""
+    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), empty unless asked for."""
     batch, length, channels = x.shape
     directions, _, states = a.shape
     y = torch.zeros_like(x, memory_format=torch.contiguous_format) if skip is None else x * skip.sum(0)

@@ -1,7 +1,7 @@
 """The oracle: the selective scan as loops over time in float64, written to be read and trusted, not to be fast.
 
-Frozen: work on speed never edits this file. Everything is differentiable by torch's autograd, so it is the oracle of the
-gradients too. Equations: SPEC section 1 and 2; paper, section 2.1 and 2.2.
+Frozen: work on speed never edits this file. Everything is differentiable by torch's autograd, so it is the oracle of
+the gradients too. Equations: ops/README.md; paper, sections 2.1 and 2.2.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ One operator serves sequences and maps. Its arguments, all of one floating dtype
     dt_bias, skip (K, D) or None
     weight     (K, D, N) or None  a factor of c that depends on channel and state only
 
-and it returns y (B, L, D), the last state of every direction (B, K, D, N), which carries no gradient, and the states kept
-for the backward pass (empty unless keep_states).
+and it returns y (B, L, D), the last state of every direction (B, K, D, N), which carries no gradient, and the states
+kept for the backward pass (empty unless keep_states).
 """
 
 from __future__ import annotations

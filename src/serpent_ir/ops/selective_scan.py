@@ -1,4 +1,4 @@
-"""The public functions: the selective scan of a sequence and of a map in four directions (SPEC sections 1 and 2)."""
+"""The public functions: the selective scan of a sequence and of a map in four directions."""
 
 from __future__ import annotations
 
@@ -208,7 +208,9 @@ def _check_floating(**tensors: Tensor | None) -> None:
             first, device = name, tensor.device
         elif tensor.device != device:
             raise DeviceError(
-                f"{name} lies on {tensor.device}, {first} on {device}", "all tensors on one device", "Move them with .to()."
+                f"{name} lies on {tensor.device}, {first} on {device}",
+                "all tensors on one device",
+                "Move them with .to().",
             )
 
 

@@ -28,7 +28,7 @@ struct Carver {
     }
 };
 
-// Pixels visited by steps first .. first + count - 1 of a scan order (SPEC: 0 rows, 1 columns, 2 and 3 their reverses).
+// Pixels visited by steps first .. first + count - 1 of a scan order (0 rows, 1 columns, 2 and 3 their reverses).
 SERPENT_INLINE void fill_pixels(int64_t order, int64_t height, int64_t width, int64_t first, int64_t count, int64_t* to) {
     const int64_t length = height * width;
     const bool by_columns = order & 1, reversed = order & 2;
