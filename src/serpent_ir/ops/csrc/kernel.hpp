@@ -10,6 +10,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __SSE__
+#include <immintrin.h>
+#endif
 
 namespace serpent {
 namespace SERPENT_ISA {
@@ -117,10 +120,12 @@ struct Scan {
     struct ForwardScratch {
         int64_t* pixels;
         Parameters* parameters;
-        T* h;  // (vectors, N, lanes)
+        T* dt;  // (steps, lanes)
+        T* h;   // (vectors, N, lanes)
         ForwardScratch(Carver& s, const Problem<T>& p) {
             const int64_t vectors = vectors_of_slot(p);
             pixels = s.take<int64_t>(p.interval);
+            dt = s.take<T>(p.interval * lanes);
             h = s.take<T>(vectors * p.states * lanes);
             parameters = s.take<Parameters>(vectors);
             for (int64_t v = 0; v < vectors; ++v) {
@@ -132,12 +137,16 @@ struct Scan {
     };
 
     template <bool Weighted>
-    static void forward_chunk(const Problem<T>& p, const Parameters& q, T* __restrict__ h, const int64_t* pixels,
-                              int64_t steps, const Work<T>& w, int64_t k, int64_t channel, int64_t count, T* y) {
+    static void forward_chunk(const Problem<T>& p, const Parameters& q, T* __restrict__ h, T* __restrict__ step_sizes,
+                              const int64_t* pixels, int64_t steps, const Work<T>& w, int64_t k, int64_t channel,
+                              int64_t count, T* y) {
         const int64_t states = p.states, stream = p.groups > 1 ? w.group : k, base = w.image * p.height * p.width;
+        // A pass of its own: steps do not wait for each other here, and the recurrence does not wait for softplus.
+        for (int64_t t = 0; t < steps; ++t)
+            store(step_sizes + t * lanes, step_size(p, q, base + pixels[t], k, channel, count, nullptr));
         for (int64_t t = 0; t < steps; ++t) {
             const int64_t pixel = base + pixels[t], at = pixel * p.channels + channel;
-            const V dt = step_size(p, q, pixel, k, channel, count, nullptr), x = load_some<V>(p.x + at, count);
+            const V dt = load<V>(step_sizes + t * lanes), x = load_some<V>(p.x + at, count);
             const V drive = dt * x;
             const T *b = row(p.b, pixel, stream), *c = row(p.c, pixel, stream);
             V sum = load<V>(q.skip) * x;
@@ -175,8 +184,8 @@ struct Scan {
                     const int64_t channel = w.first_channel + v * lanes, left = w.channels - v * lanes;
                     const int64_t count = left < lanes ? left : lanes;
                     T* h = s.h + v * block;
-                    if (p.weight) forward_chunk<true>(p, s.parameters[v], h, s.pixels, steps, w, k, channel, count, out.y);
-                    else forward_chunk<false>(p, s.parameters[v], h, s.pixels, steps, w, k, channel, count, out.y);
+                    auto run = p.weight ? forward_chunk<true> : forward_chunk<false>;
+                    run(p, s.parameters[v], h, s.dt, s.pixels, steps, w, k, channel, count, out.y);
                     const int64_t direction = w.image * p.directions + k;
                     if (out.kept && chunk + 1 < chunks)
                         copy_states(p, h, out.kept + (direction * (chunks - 1) + chunk) * state_size, channel, count);
@@ -221,11 +230,13 @@ struct Scan {
         for (int64_t n = 0; n < states; ++n)
             store(s.h + n * lanes, initial ? load_some<V>(initial + n * p.channels + channel, count) : V{});
         for (int64_t t = 0; t < steps; ++t) {
-            const int64_t pixel = base + s.pixels[t];
             V slope;
-            const V dt = step_size(p, s.parameters, pixel, k, channel, count, &slope);
-            store(s.dt + t * lanes, dt);
+            store(s.dt + t * lanes, step_size(p, s.parameters, base + s.pixels[t], k, channel, count, &slope));
             store(s.slope + t * lanes, slope);
+        }
+        for (int64_t t = 0; t < steps; ++t) {
+            const int64_t pixel = base + s.pixels[t];
+            const V dt = load<V>(s.dt + t * lanes);
             const V drive = dt * load_some<V>(p.x + pixel * p.channels + channel, count);
             const T* b = row(p.b, pixel, stream);
             const T* __restrict__ before = s.h + t * states * lanes;
@@ -335,8 +346,8 @@ struct Scan {
                     const int64_t count = left < lanes ? left : lanes;
                     s.parameters.read(p, k, channel, count);
                     recompute_chunk(p, s, initial, steps, w, k, channel, count);
-                    if (p.weight) backward_chunk<true>(p, grad, s, steps, w, k, v, channel, count);
-                    else backward_chunk<false>(p, grad, s, steps, w, k, v, channel, count);
+                    auto run = p.weight ? backward_chunk<true> : backward_chunk<false>;
+                    run(p, grad, s, steps, w, k, v, channel, count);
                     if (chunk == 0) write_parameters(p, grad, s, direction, v, channel, count);
                 }
                 for (int64_t t = 0; t < steps; ++t) {

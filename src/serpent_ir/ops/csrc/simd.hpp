@@ -40,6 +40,18 @@ template <class V, class T> SERPENT_INLINE void store_some(T* to, V v, int64_t c
     for (int64_t i = 0; i < count; ++i) to[i] = v[i];
 }
 
+// The larger one; the second when either is not a number. One instruction that compilers take for a comparison of
+// vectors only when they may assume that nothing is NaN.
+SERPENT_INLINE F32 larger(F32 a, F32 b) {
+#if SERPENT_VECTOR_BYTES == 32
+    return (F32)_mm256_max_ps((__m256)a, (__m256)b);
+#elif SERPENT_VECTOR_BYTES == 16 && defined(__SSE__)
+    return (F32)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
 template <class T, class V> SERPENT_INLINE T sum_of_lanes(V v) {
     const int lanes = sizeof(V) / sizeof(T);
     T part[lanes];
@@ -53,7 +65,7 @@ template <class T, class V> SERPENT_INLINE T sum_of_lanes(V v) {
 // x = i + f with |f| <= 1/2, 2^f by a polynomial of degree 6 with 2^0 exactly 1 (relative error 2e-9).
 SERPENT_INLINE F32 exp2_of_negative(F32 x) {
     const F32 lowest = splat<F32>(-126.0f), shifter = splat<F32>(12582912.0f);  // 1.5 * 2^23 rounds to an integer
-    x = lowest > x ? lowest : x;
+    x = larger(lowest, x);
     const F32 shifted = x + shifter;
     const F32 f = x - (shifted - shifter);
     F32 p = splat<F32>(1.53533620608e-4f);
@@ -84,7 +96,7 @@ SERPENT_INLINE F32 softplus(F32 x, F32* slope) {
     p = p * q + 0.66666416285f;
     p = p * q + 2.0f;
     if (slope) *slope = (x > zero ? zero + 1.0f : e) / (e + 1.0f);
-    return (zero > x ? zero : x) + s * p;
+    return larger(zero, x) + s * p;
 }
 SERPENT_INLINE F64 softplus(F64 x, F64* slope) {
     F64 value = x;
