@@ -15,7 +15,6 @@ from serpent_ir.evaluation.panel import PanelRow, centre
 from serpent_ir.evaluation.protocol import Pair, measure, read_pair
 from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore, printable
 from serpent_ir.images import find_images
-from serpent_ir.models import embedded_weights, read_card
 from serpent_ir.restoration import Degrader, Restorer
 
 OnImage = Callable[[int, int, "ImageScore | FailedImage"], None]
@@ -44,7 +43,7 @@ class Evaluator:
     ) -> None:
         self.degrader = Degrader(task, seed, **(options or {}))
         self.restorer = Restorer(task=task, model=model, device=device, backend=backend)
-        self.model_card = describe_model(task, model)
+        self.model_card = describe_model(self.restorer)
         self.quantized = quantized
 
     def read_pair(self, folder: Path, name: str) -> Pair:
@@ -122,10 +121,9 @@ def typical_and_extreme(scores: tuple[ImageScore, ...]) -> list[tuple[ImageScore
     return [(ranked[rank], remark) for rank, remark in sorted(remarks.items())]
 
 
-def describe_model(task: str, model: str | Path | nn.Module) -> dict[str, Any]:
-    """The card of the weights that `Restorer(task, model)` loads; of a module, its class and number of parameters."""
-    if isinstance(model, nn.Module):
-        return {"model": type(model).__name__, "parameters": sum(weight.numel() for weight in model.parameters())}
-    if isinstance(model, str) and not model.endswith(".safetensors"):
-        model = embedded_weights(task, model)
-    return dataclasses.asdict(read_card(model))
+def describe_model(restorer: Restorer) -> dict[str, Any]:
+    """The card of the weights in use; of a module, its class and number of parameters."""
+    if restorer.card is not None:
+        return dataclasses.asdict(restorer.card)
+    model = restorer.model
+    return {"model": type(model).__name__, "parameters": sum(weight.numel() for weight in model.parameters())}

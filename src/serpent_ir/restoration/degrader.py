@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,5 +39,5 @@ class Degrader:
 
 def seed_of(seed: int, name: str) -> int:
     """A seed in [0, 2^63) from a run's seed and a picture's name, the same on every machine."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(os.fsencode(f"{seed}:{name}")).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError
-from serpent_ir.models import embedded_weights, load_model, read_card, use_backend
+from serpent_ir.models import ModelCard, embedded_weights, load_model, read_card, use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.pixels import to_pixels
 
@@ -46,7 +46,12 @@ class Restorer:
         self.backend = backend
         with use_backend(backend):  # an unknown name is refused here, not on the first image
             pass
-        self.model = find_model(task, model).to(self.device).eval()
+        self.card: ModelCard | None = None
+        """What the weights file says of itself; None for a module."""
+        if not isinstance(model, nn.Module):
+            path = find_weights(task, model)
+            self.card, model = read_card(path), load_model(path)
+        self.model = model.to(self.device).eval()
 
     def __call__(self, image: Tensor) -> Tensor:
         """Restore a tensor (3, H, W) or (B, 3, H, W), floating point, nominally in [0, 1], any H, W >= 1.
@@ -126,18 +131,16 @@ def restore(
     return Restorer(task, model, device)(pixels)
 
 
-def find_model(task: str, model: str | Path | nn.Module) -> nn.Module:
-    """The module that `model` stands for; see `Restorer`."""
-    if isinstance(model, nn.Module):
-        return model
+def find_weights(task: str, model: str | Path) -> Path:
+    """The weights file that `model` stands for; see `Restorer`."""
     if isinstance(model, str) and not model.endswith(".safetensors"):
-        return load_model(embedded_weights(task, model))
+        return embedded_weights(task, model)
     trained_for = read_card(model).task
     if trained_for not in (None, task):
         raise CheckpointError(
             f"{model} was trained for the task {trained_for!r}", f"weights for {task!r}", f"Ask for {trained_for!r}."
         )
-    return load_model(model)
+    return Path(model)
 
 
 def is_out_of_memory(error: Exception) -> bool:
