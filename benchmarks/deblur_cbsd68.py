@@ -94,10 +94,10 @@ def search(wiener: Wiener, pairs: list[Pair], keep_mean: bool, label: str) -> tu
     for row, pair in enumerate(track(pairs, label, console=Console(stderr=True))):
         errors = [(image - pair.clean).square().mean() for image in wiener.restore(pair.degraded, CONSTANTS, keep_mean)]
         psnr[row] = -10 * np.log10(errors)
-    best = int(psnr.mean(axis=0).argmax())
-    if best in (0, len(CONSTANTS) - 1):
-        raise SystemExit(f"refused: the best constant, {CONSTANTS[best]:.3g}, lies at the end of the grid")
-    return best, psnr.argmax(axis=1).tolist()
+    best, best_of_image = int(psnr.mean(axis=0).argmax()), psnr.argmax(axis=1).tolist()
+    if {best, *best_of_image} & {0, len(CONSTANTS) - 1}:
+        raise SystemExit(f"refused: a best constant lies at an end of the grid, {CONSTANTS[[0, -1]]}")
+    return best, best_of_image
 
 
 def run_protocol(evaluator: Evaluator, wiener: Wiener, folder: Path) -> dict[str, Any]:

@@ -6,6 +6,9 @@ would expect (`ValueError`, `TypeError`, `OSError`, ...): both `except SerpentEr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SerpentError(Exception):
     """Base of all errors raised on purpose by this package.
@@ -80,3 +83,20 @@ class DataError(SerpentError, ValueError):
 
 class MissingExtraError(SerpentError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+# What torch and libraries below it say; only some of them have an exception of their own for it.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@contextmanager
+def out_of_memory_as(kind: type[SerpentError], came: str) -> Iterator[None]:
+    """Within the block, `kind(came)` is raised in place of Python's or torch's errors for lack of memory."""
+    try:
+        yield
+    except SerpentError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            raise kind(came, remedy="Free memory, or take a smaller image.") from error
+        raise

@@ -6,7 +6,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from serpent_ir.cli.degrade import parse_options
 from serpent_ir.cli.main import app
 from serpent_ir.images import Picture, read_image, write_image
 from serpent_ir.restoration import Degrader
@@ -53,9 +52,11 @@ def test_default_names(folder: Path) -> None:
 
 def test_bad_files_are_counted(tmp_path: Path, folder: Path) -> None:
     (folder / "b.png").write_bytes(b"")
+    (folder / "c" / "photo.heic").touch()
     result = CliRunner().invoke(app, ["degrade", str(folder), str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "2 of 3 images degraded, 1 failed" in result.stderr
+    assert f"1 ignored, no images by their suffix: {folder / 'c' / 'photo.heic'}" in result.stderr
 
 
 def test_unknown_task_and_options(tmp_path: Path, folder: Path) -> None:
@@ -69,8 +70,3 @@ def test_unknown_task_and_options(tmp_path: Path, folder: Path) -> None:
         assert result.exit_code == 2, arguments
         assert result.stderr.startswith("error: ") and reason in result.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_parse_options() -> None:
-    parsed = parse_options(["a=1", "b=0.5", "c=box", "d=true", "e=x=y", "f="])
-    assert parsed == {"a": 1, "b": 0.5, "c": "box", "d": True, "e": "x=y", "f": ""}

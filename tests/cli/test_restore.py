@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
+import serpent_ir
 from serpent_ir.cli.main import app
 from serpent_ir.images import Picture, read_image, write_image
 from serpent_ir.models import create_model, save_model
@@ -114,3 +118,37 @@ def test_interrupted(tmp_path: Path, folder: Path, weights: str, monkeypatch: py
     assert result.exit_code == 130
     assert "1 of 4 images were done" in result.stderr and result.stdout == ""
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["a.png"]
+
+
+def test_files_that_are_no_images_are_named_and_counted(folder: Path, weights: str) -> None:
+    (folder / "empty.png").unlink()
+    (folder / "b" / "text [1].png").unlink()
+    for number in range(7):
+        (folder / f"{number}.heic").touch()
+    (folder / ".directory").touch()
+    result = run(folder, "--model", weights)
+    assert result.exit_code == 1
+    assert "2 of 2 images restored, 0 failed" in result.stderr
+    assert f"7 ignored, no images by their suffix: {folder / '0.heic'}, " in result.stderr
+    assert f"{folder / '4.heic'}, ..." in result.stderr and "5.heic" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_names_that_are_not_utf8(folder: Path, weights: str) -> None:
+    """In a process of its own, whose standard output takes no surrogates: the path comes out byte for byte."""
+    for kept, name in (("empty.png", b"empty\xff.png"), ("a.png", b"\xff.png")):
+        os.rename(os.fsencode(folder / kept), os.fsencode(folder) + b"/" + name)
+    (folder / "b" / "text [1].png").unlink()
+    program = "from serpent_ir.cli.main import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(serpent_ir.__file__).parents[1]), "PYTHONIOENCODING": "utf-8"}
+
+    def serpent(*arguments: str | bytes | Path) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-c", program, "restore", *arguments, "--model", weights, "--device", "cpu"]
+        return subprocess.run(command, env=environment, capture_output=True)
+
+    one = serpent(os.fsencode(folder) + b"/\xff.png")
+    assert (one.returncode, one.stdout) == (0, os.fsencode(folder) + b"/\xff-restored.png\n"), one.stderr
+    several = serpent(folder, os.fsencode(folder.parent) + b"/out\xfe")
+    assert (several.returncode, several.stdout) == (1, os.fsencode(folder.parent) + b"/out\xfe\n"), several.stderr
+    assert rb"empty\udcff.png is empty" in several.stderr
+    assert sorted(os.listdir(os.fsencode(folder.parent) + b"/out\xfe")) == [b"b", b"\xff-restored.png", b"\xff.png"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from serpent_ir import metrics
 from serpent_ir.errors import DataError, RangeError, UnknownNameError
-from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, Scores
+from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, Scores, measure
 from serpent_ir.evaluation.evaluator import typical_and_extreme
 from serpent_ir.images import Picture, write_image
 
@@ -89,6 +89,27 @@ def test_bad_files_are_reported_and_skipped(photographs: Path) -> None:
     assert [(done, total) for done, total, _ in seen] == [(count, 7) for count in range(1, 8)]
     names = ["a.png", "below/b.png", "c.png", "d-truncated.png", "e-empty.png", "f-text.png", "g-small.png"]
     assert [name for _, _, name in seen] == names
+
+
+def test_files_that_are_no_images_are_listed(photographs: Path) -> None:
+    evaluator = Evaluator(model=Smooth(), device="cpu")
+    assert evaluator.evaluate(photographs).complete
+    (photographs / "below" / "photo.heic").touch()
+    evaluation = evaluator.evaluate(photographs)
+    assert evaluation.ignored == ("below/photo.heic",) and len(evaluation.images) == 3
+    assert not evaluation.complete
+
+
+def test_too_little_memory_fails_its_image_only(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure_small(image: Tensor, clean: Tensor) -> Scores:
+        if image.shape[1] == 33:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return measure(image, clean)
+
+    monkeypatch.setattr("serpent_ir.evaluation.evaluator.measure", measure_small)
+    evaluation = Evaluator(model=Smooth(), device="cpu").evaluate(photographs)
+    assert [failure.name for failure in evaluation.failed] == ["below/b.png"]
+    assert "not enough memory" in evaluation.failed[0].reason
 
 
 def test_an_infinite_score_fails_its_image_only(photographs: Path) -> None:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from serpent_ir.evaluation import Evaluation, FailedImage, ImageScore, Scores, printable
+from serpent_ir.evaluation import Evaluation, FailedImage, ImageScore, Scores
 
 
 def evaluation() -> Evaluation:
@@ -22,6 +22,7 @@ def evaluation() -> Evaluation:
             ImageScore("b/c.png", 40, 50, Scores(22.0, 0.25), Scores(24.0, 0.5)),
         ),
         failed=(FailedImage("d.png", "truncated"),),
+        ignored=("e.heic",),
     )
 
 
@@ -41,7 +42,7 @@ def test_json_holds_everything() -> None:
         "input": {"psnr": 22.0, "ssim": 0.25},
         "output": {"psnr": 24.0, "ssim": 0.5},
     }
-    assert content["failed"] == [{"name": "d.png", "reason": "truncated"}]
+    assert content["failed"] == [{"name": "d.png", "reason": "truncated"}] and content["ignored"] == ["e.heic"]
     assert (content["folder"], content["task"], content["seed"], content["quantized"]) == (
         "photographs",
         "deblur",
@@ -57,9 +58,3 @@ def test_scores_know_whether_they_are_finite(value: float) -> None:
     assert Scores(20.0, 0.5).is_finite()
     assert not Scores(value, 0.5).is_finite()
     assert not Scores(20.0, value).is_finite()
-
-
-def test_printable_names() -> None:
-    assert printable("Ünï [1].png") == "Ünï [1].png"
-    assert printable("a\x1b[31m\n.png") == r"a\x1b[31m\n.png"
-    assert printable("a\udcff.png") == r"a\udcff.png"

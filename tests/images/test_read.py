@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -194,3 +195,20 @@ def test_samples_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     pyvips.Image.new_from_array(np.zeros((4, 4, 5), np.uint8)).copy(interpretation="srgb").tiffsave(str(path))
     with pytest.raises(ImageReadError, match="5 channels"):
         read_image(path)
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path("/dev/null")):
+        with pytest.raises(ImageReadError, match="is a pipe, socket or device"):
+            read_image(path)
+
+
+def test_reading_leaves_no_open_files(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(3, 2, 0, (b"\0" + b"\1" * 3) * 2))
+    read_image(path)
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(5):
+        read_image(path)
+    assert len(os.listdir("/dev/fd")) == before

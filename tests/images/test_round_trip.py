@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serpent_ir.errors import ImageWriteError
 from serpent_ir.images import Picture, read_image, write_image
@@ -48,6 +50,30 @@ def test_png_and_tiff_are_exact(tmp_path: Path, suffix: str, bits: int, gray: bo
     assert stored.dtype == (np.uint8 if bits == 8 else np.uint16)
     assert stored.shape == (13, 7, (1 if gray else 3) + alpha)
     np.testing.assert_array_equal(stored[..., 0], np.rint(picture.pixels[0].numpy() * (2**bits - 1)))
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    bits=st.sampled_from([8, 16]),
+    gray=st.booleans(),
+    alpha=st.booleans(),
+    suffix=st.sampled_from([".png", ".tif"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_size_and_kind_comes_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, bits: int, gray: bool, alpha: bool, suffix: str
+) -> None:
+    picture = random_picture(bits, gray, alpha, height, width)
+    path = tmp_path_factory.getbasetemp() / f"any-size{suffix}"
+    write_image(picture, path)
+    again = read_image(path)
+    assert (again.bit_depth, again.gray, again.height, again.width) == (bits, gray, height, width)
+    assert torch.equal(again.pixels, picture.pixels)
+    if picture.alpha is None:
+        assert again.alpha is None
+    else:
+        assert again.alpha is not None and torch.equal(again.alpha, picture.alpha)
 
 
 @pytest.mark.parametrize("alpha", [False, True])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,11 @@ def test_failure_while_saving_leaves_the_old_file_and_no_other(tmp_path: Path, m
     write_image(Picture(PIXELS), path)
     old = path.read_bytes()
 
-    def half_then_fail(image: pyvips.Image, name: str) -> None:
-        Path(name).write_bytes(b"half")
+    def half_then_fail(image: pyvips.Image, target: pyvips.Target) -> None:
+        next(tmp_path.glob(".*")).write_bytes(b"half")
         raise pyvips.Error("cannot save", "no space left on device")
 
-    monkeypatch.setattr(pyvips.Image, "pngsave", half_then_fail, raising=False)
+    monkeypatch.setattr(pyvips.Image, "pngsave_target", half_then_fail, raising=False)
     with pytest.raises(ImageWriteError, match=r"picture\.png cannot be written"):
         write_image(Picture(PIXELS * 0.5), path)
     assert path.read_bytes() == old
@@ -59,6 +60,8 @@ def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
     pixels[1, 2, 3] = value
     with pytest.raises(ImageWriteError, match="not finite"):
         write_image(Picture(pixels), tmp_path / "picture.png")
+    with pytest.raises(ImageWriteError, match="alpha of the picture are not finite"):
+        write_image(Picture(PIXELS, pixels[1:2]), tmp_path / "picture.png")
     assert os.listdir(tmp_path) == []
 
 
@@ -83,6 +86,25 @@ def test_ordinary_permissions(tmp_path: Path) -> None:
     write_image(Picture(PIXELS), tmp_path / "picture.png")
     (tmp_path / "other").touch()
     assert stat.S_IMODE((tmp_path / "picture.png").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+def test_a_replaced_file_keeps_its_permissions(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    write_image(Picture(PIXELS), path)
+    path.chmod(0o640)
+    write_image(Picture(PIXELS * 0.5), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert read_image(path).pixels.mean().item() == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_any_bytes_may_be_a_name(tmp_path: Path, suffix: str) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe/\xff" + suffix.encode()))
+    write_image(Picture(PIXELS), path)
+    assert read_image(path).pixels.mean().item() == pytest.approx(0.4, abs=0.01)
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_picture_checks_its_fields() -> None:

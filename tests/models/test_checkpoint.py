@@ -56,6 +56,9 @@ def test_saving_replaces_and_leaves_nothing_behind(model: nn.Module, saved: Path
     assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_model(model, saved.parent / "missing" / "model.safetensors")
+    for provenance in ({"a": object()}, {"a": float("nan")}):
+        with pytest.raises(CheckpointError, match="the provenance cannot be stored"):
+            save_model(model, saved, provenance=provenance)
 
 
 def test_missing_and_damaged_files(saved: Path, tmp_path: Path) -> None:
@@ -87,7 +90,14 @@ def test_files_that_are_not_ours_or_do_not_fit(saved: Path, tmp_path: Path) -> N
         (card | {"version": "2"}, tensors, "format version '2'; expected '1'"),
         (card, tensors, "damaged header"),
         (card | {"config": "{"}, tensors, "damaged header"),
-        (card | {"config": "[]"}, tensors, "cannot be made"),
+        (card | {"config": "[]"}, tensors, "damaged header"),
+        (card | {"config": "[" * 100_000}, tensors, "damaged header"),
+        (card | {"config": "{}", "provenance": "[1]"}, tensors, "damaged header"),
+        (card | {"config": '{"embed_channels": "many"}'}, tensors, "cannot be made"),
+        (card | {"config": '{"embed_channels": 1000000000000}'}, tensors, "cannot be made"),
+        (card | {"config": '{"embed_channels": 4096}'}, tensors, "does not fit"),
+        (card | {"config": '{"depths_down": [100000], "depths_up": [0]}'}, tensors, "cannot be made"),
+        (card | {"config": config}, {name: tensor.long() for name, tensor in tensors.items()}, "floating point"),
         (card | {"config": "{}", "model": "serpent-x"}, tensors, "cannot be made: model 'serpent-x'"),
         (card | {"config": '{"patch": 3}'}, tensors, "cannot be made: field 'patch'"),
         (card | {"config": "{}"}, tensors, "does not fit serpent-l"),

@@ -9,7 +9,8 @@ import torch
 from tolerances import relative_error
 from torch import Tensor, nn
 
-from serpent_ir.ops import selective_scan, selective_scan_2d
+from serpent_ir.errors import DtypeError, ShapeError
+from serpent_ir.ops import native, selective_scan, selective_scan_2d, use_backend
 from serpent_ir.ops.scan_operator import scan, scan_backward
 
 Problem = Callable[..., list[Tensor]]
@@ -21,19 +22,64 @@ def test_opcheck_of_a_map(backend: str, map_problem: Problem) -> None:
     torch.library.opcheck(scan, (*flat, A, dt_weight, dt_bias, D, None, 2, 3, True, backend, True))
 
 
+def sequence_inputs() -> tuple[object, ...]:
+    """As selective_scan hands them over: transposed, with a direct path and a weight."""
+    x, delta = torch.randn(2, 2, 4, 7).transpose(2, 3).unbind()
+    b, c = torch.randn(2, 2, 2, 3, 7).permute(0, 1, 4, 2, 3).unbind()
+    a, skip, weight = -torch.rand(1, 4, 3) - 0.1, torch.randn(1, 4), torch.randn(1, 4, 3)
+    return x, delta.unsqueeze(2), b, c, a, None, None, skip, weight, 1, 7, True
+
+
 def test_opcheck_of_a_sequence(backend: str) -> None:
-    x, delta = torch.randn(2, 2, 7, 4).unbind()
-    b, c = torch.randn(2, 2, 7, 2, 3).unbind()
-    a, weight = -torch.rand(1, 4, 3) - 0.1, torch.randn(1, 4, 3)
-    tensors = [t.clone().requires_grad_() for t in (x, delta.unsqueeze(2), b, c, a)]
-    torch.library.opcheck(scan, (*tensors, None, None, None, weight.requires_grad_(), 1, 7, True, backend, True))
+    inputs = [t.detach().requires_grad_() if isinstance(t, Tensor) else t for t in sequence_inputs()]
+    torch.library.opcheck(scan, (*inputs, backend, True))
 
 
 def test_opcheck_of_the_backward_operator(backend: str, map_problem: Problem) -> None:
-    x, dt_low, B, C, dt_weight, dt_bias, A, D = map_problem(1, 9, 10, 6, 4, 3)
-    inputs = (*(tensor.flatten(1, 2) for tensor in (x, dt_low, B, C)), A, dt_weight, dt_bias, D, None, 9, 10, True)
-    kept = scan(*inputs, backend, True)[2]
-    torch.library.opcheck(scan_backward, (torch.randn(1, 90, 6), kept, *inputs, backend))
+    x, dt_low, B, C, dt_weight, dt_bias, A, D = map_problem(1, 2, 3, 6, 4, 3)
+    flat = (tensor.flatten(1, 2) for tensor in (x, dt_low, B, C))
+    for inputs in ((*flat, A, dt_weight, dt_bias, D, None, 2, 3, True), sequence_inputs()):
+        y, _, kept = scan(*inputs, backend, True)
+        torch.library.opcheck(scan_backward, (torch.randn_like(y), kept, *inputs, backend))
+
+
+def test_states_carry_no_gradient_and_none_are_kept_in_vain(backend: str) -> None:
+    inputs = [t.detach().requires_grad_() if isinstance(t, Tensor) else t for t in sequence_inputs()]
+    y, last, kept = scan(*inputs, backend, True)
+    assert (y.requires_grad, last.requires_grad, kept.requires_grad) == (True, False, False)
+    with pytest.raises(RuntimeError, match="keep_states=False, but a gradient is needed"):
+        scan(*inputs, backend, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({1: torch.randn(2, 7, 1, 5)}, "dt of serpent::scan has shape"),
+        ({3: torch.randn(2, 7, 2, 4)}, "c of serpent::scan has shape"),
+        ({2: torch.randn(2, 7, 3, 3), 3: torch.randn(2, 7, 3, 3)}, "3 groups of 4 channels"),
+        ({0: torch.randn(0, 7, 4)}, r"x \(0, 7, 4\)"),
+        ({4: -torch.rand(2, 4, 3)}, "full-rank step sizes with one direction only"),
+        ({9: 2}, "expected height \\* width = L = 7"),
+    ],
+)
+def test_the_operator_trusts_nobody(backend: str, change: dict[int, object], message: str) -> None:
+    inputs = list(sequence_inputs())
+    for position, value in change.items():
+        inputs[position] = value
+    with pytest.raises(ShapeError, match=message):
+        scan(*inputs, backend, False)
+    with pytest.raises(DtypeError, match="the same for all"):
+        scan(*[t.double() if i == 4 else t for i, t in enumerate(sequence_inputs())], backend, False)
+
+
+@pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
+def test_a_backward_pass_stays_with_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    u = torch.rand(1, 4, 9, requires_grad=True)
+    with use_backend("portable"):
+        y = selective_scan(u, u, -torch.ones(4, 3), torch.rand(1, 3, 9), torch.rand(1, 3, 9))
+    monkeypatch.setattr(native, "backward", None)
+    y.sum().backward()
+    assert u.grad is not None
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -29,6 +29,8 @@ PIXELS = torch.from_numpy(SAMPLES.astype(np.float32)).permute(2, 0, 1) / 255
         SAMPLES.astype(np.uint16) * 257,
         SAMPLES / 255,
         SAMPLES.astype(np.float32) / np.float32(255),
+        (SAMPLES.astype(np.uint16) * 257).astype(">u2"),
+        (SAMPLES / 255).astype(">f4"),
         torch.from_numpy(SAMPLES),
         torch.from_numpy(SAMPLES).permute(2, 0, 1),
         PIXELS,
@@ -69,6 +71,9 @@ def test_wrong_shapes(shape: tuple[int, ...]) -> None:
 def test_wrong_types() -> None:
     with pytest.raises(DtypeError, match=r"torch\.int64"):
         restore(torch.zeros(3, 4, 6, dtype=torch.int64), model=nn.Identity(), device="cpu")
+    for dtype in ("U8", object):
+        with pytest.raises(DtypeError, match="an array of"):
+            restore(np.zeros((3, 4, 6), dtype), model=nn.Identity(), device="cpu")
     with pytest.raises(DtypeError, match="type list"):
         restore([[[0.0]]], model=nn.Identity(), device="cpu")  # type: ignore[arg-type]
 

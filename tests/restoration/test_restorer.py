@@ -17,9 +17,11 @@ from serpent_ir.errors import (
     UnknownNameError,
 )
 from serpent_ir.images import Picture, read_image, write_image
-from serpent_ir.models import create_model, save_model
+from serpent_ir.models import ModelCard, create_model, read_card, save_model
 from serpent_ir.ops.backends import choose
 from serpent_ir.restoration import Restorer
+
+TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,), "directions": 1}
 
 
 class Affine(nn.Module):
@@ -147,6 +149,29 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     torch.testing.assert_close(Restorer("denoise", path, "cpu")(image), expected)
 
 
+def test_models_that_are_not_for_colour_images(tmp_path: Path) -> None:
+    path = tmp_path / "gray.safetensors"
+    model = create_model("serpent-b", in_channels=1, out_channels=1, **TINY)
+    save_model(model, path, task="deblur")
+    for given in (path, model):
+        with pytest.raises(ShapeError, match="the model maps 1 to 1 channels; expected 3 to 3"):
+            Restorer("deblur", given, "cpu")
+
+
+def test_the_card_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tiny.safetensors"
+    save_model(create_model("serpent-b", **TINY), path, task="deblur")
+    calls: list[Path] = []
+
+    def counted(path: Path) -> ModelCard:
+        calls.append(path)
+        return read_card(path)
+
+    monkeypatch.setattr("serpent_ir.restoration.restorer.read_card", counted)
+    card = Restorer("deblur", path, "cpu").card
+    assert calls == [path] and card is not None and card.task == "deblur"
+
+
 def test_weights_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError):
         Restorer("deblur", "serpent-z")
@@ -184,6 +209,7 @@ def test_restore_folder(tmp_path: Path) -> None:
     for name in ("a.png", "b/c.png"):
         write_image(Picture(torch.full((3, 4, 5), 0.2)), tmp_path / "in" / name)
     (tmp_path / "in" / "bad.jpg").write_text("not a picture")
+    (tmp_path / "in" / "photo.heic").write_text("of a kind that is not known")
     seen: list[str] = []
     summary = Restorer(model=Affine(gain=2), device="cpu").restore_folder(
         str(tmp_path / "in"), str(tmp_path / "out"), lambda outcome: seen.append(outcome.source.name)
@@ -191,4 +217,5 @@ def test_restore_folder(tmp_path: Path) -> None:
     assert seen == ["a.png", "c.png", "bad.jpg"]
     assert [path.target.name for path in summary.done] == ["a.png", "c.png"]
     assert [path.source.name for path in summary.failed] == ["bad.jpg"]
+    assert [path.name for path in summary.ignored] == ["photo.heic"]
     assert read_image(tmp_path / "out" / "b" / "c.png").pixels.unique().tolist() == pytest.approx([0.4])

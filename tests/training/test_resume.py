@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import serpent_ir
 from serpent_ir.training import Recipe, train
@@ -68,6 +69,9 @@ def test_killed_twice_equals_left_alone(tiny_recipe: Callable[..., Recipe], tmp_
     assert first["global_step"] == second["global_step"] == 60
     for name, tensor in first["state_dict"].items():
         assert torch.equal(tensor, second["state_dict"][name]), name
+    for file in ("best.safetensors", "model.safetensors"):
+        one, other = (load_file(tmp_path / name / file) for name in ("killed", "alone"))
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one), file
     for name in ("killed", "alone"):
         rows = (tmp_path / name / "metrics.csv").read_text().splitlines()[1:]
         assert [int(row.split(",")[0]) for row in rows] == list(range(1, 61))

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +91,79 @@ def test_another_recipe_does_not_continue_a_run_unasked(tiny_recipe: RecipeMaker
     assert continued.step == 10 and [row["step"] for row in rows_of(tiny_recipe().run)][-1] == "10"
     afresh = train(tiny_recipe(steps=2, resume="never"))
     assert afresh.step == 2 and [row["step"] for row in rows_of(tiny_recipe().run)] == ["2"]
+
+
+def test_starting_afresh_removes_the_old_run_before_it_writes_anything(
+    tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at once, a run begun afresh leaves nothing that a later session could take for its own."""
+    train(tiny_recipe())
+    run = Path(tiny_recipe().run)
+    for name in (".last.ckpt.123", ".serpent-0123456789abcdef.part", "notes.txt"):
+        (run / name).touch()
+
+    def killed(path: Path, text: str) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serpent_ir.training.run.write_atomically", killed)
+        with pytest.raises(SystemExit):
+            train(tiny_recipe(lr=1e-4, resume="never"))
+    assert os.listdir(run) == ["notes.txt"]
+    assert train(tiny_recipe(lr=1e-4, max_time="0.001")).step == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_run_that_cannot_start_leaves_the_old_one_alone(tiny_recipe: RecipeMaker) -> None:
+    train(tiny_recipe())
+    before = {path.name: path.read_bytes() for path in Path(tiny_recipe().run).iterdir()}
+    with pytest.raises(DeviceError):
+        train(tiny_recipe(resume="never", device="cuda", lr=1e-4))
+    assert {path.name: path.read_bytes() for path in Path(tiny_recipe().run).iterdir()} == before
+
+
+def test_leftovers_of_a_killed_session_are_removed_on_resuming(tiny_recipe: RecipeMaker) -> None:
+    stopped = train(tiny_recipe(max_time="0.001"))
+    leftover = Path(tiny_recipe().run) / ".serpent-0123456789abcdef.part"
+    leftover.touch()
+    assert train(tiny_recipe(max_time="0.001")).step == stopped.step + 1
+    assert not leftover.exists()
+
+
+def test_the_best_weights_are_written_before_the_checkpoint_that_knows_of_them(
+    tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(trainer: object, path: Path) -> None:
+        raise ValueError("killed")
+
+    monkeypatch.setattr("serpent_ir.training.run_folder.save_checkpoint", killed)
+    with pytest.raises(ValueError, match="killed"):
+        train(tiny_recipe(validate_every=4, checkpoint_every=4))
+    assert read_card(Path(tiny_recipe().run) / "best.safetensors").provenance["steps"] == 4
+
+
+def test_the_last_measurement_can_be_the_best(tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([20.0, 21.0])
+    monkeypatch.setattr("serpent_ir.training.validation.mean_psnr", lambda *_: next(values))
+    result = train(tiny_recipe(validate_every=5))
+    assert result.val_psnr == 21.0
+    provenance = read_card(Path(tiny_recipe().run) / "best.safetensors").provenance
+    assert (provenance["steps"], provenance["val_psnr"]) == (8, 21.0)
+
+
+def test_ctrl_c_in_the_middle_of_a_step_is_a_keyboard_interrupt(
+    tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(*_: object) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not interrupted")
+
+    monkeypatch.setattr("serpent_ir.training.validation.mean_psnr", twice)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe())
+    assert signal.getsignal(signal.SIGINT) == handler
 
 
 def test_a_recipe_of_an_earlier_version_without_a_newer_field_is_continued(tiny_recipe: RecipeMaker) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serpent_ir.cli.options import TaskOptions, parse_options
 from serpent_ir.cli.pictures import process
-from serpent_ir.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from serpent_ir.images import Transform
@@ -23,9 +22,7 @@ def degrade(
     ] = None,
     task: Annotated[str, typer.Option(help="The degradation.")] = "deblur",
     seed: Annotated[int, typer.Option(help="With the file's name in the folder, decides the noise.")] = 0,
-    option: Annotated[
-        list[str] | None, typer.Option(help="An option of the task, such as blur_sigma=2; may be repeated.")
-    ] = None,
+    option: TaskOptions = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,
 ) -> None:
     """Degrade an image file, or every image of a folder, as the training data of a task are degraded.
@@ -35,29 +32,12 @@ def degrade(
     .jpg adds its own losses.
 
     Prints the path of the result. In a folder, files that cannot be read
-    are named and left out, and the exit status is 1.
+    or are no images are named and left out, and the exit status is 1.
     """
 
     def create() -> Transform:
         from serpent_ir.restoration import Degrader
 
-        return Degrader(task, seed, **parse_options(option or [])).degrade_picture
+        return Degrader(task, seed, **parse_options(option)).degrade_picture
 
     process(source, target, create, "degraded", overwrite)
-
-
-def parse_options(assignments: list[str]) -> dict[str, Any]:
-    """["blur_sigma=2", "kind=box"] -> {"blur_sigma": 2, "kind": "box"}; numbers, true, false and null as in JSON.
-
-    Raises UnknownNameError when one is not of the form key=value.
-    """
-    options: dict[str, Any] = {}
-    for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not (key and separator):
-            raise UnknownNameError(f"--option {assignment!r}", "key=value, such as blur_sigma=2")
-        try:
-            options[key] = json.loads(text)
-        except json.JSONDecodeError:
-            options[key] = text
-    return options

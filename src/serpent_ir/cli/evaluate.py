@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serpent_ir.cli.options import TaskOptions, parse_options
+from serpent_ir.cli.pictures import say, say_ignored
+from serpent_ir.files import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,6 +23,7 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="Name of a model with embedded weights, or a .safetensors file.")
     ] = "serpent-b",
+    option: TaskOptions = None,
     seed: Annotated[int, typer.Option(help="Seed of the degradation; each image's own is derived from its name.")] = 0,
     quantized: Annotated[
         bool, typer.Option("--quantized", help="Clip degraded images and round them to 8 bits, as a file would.")
@@ -28,20 +33,22 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the results [default: evaluation/<task>-<model>-<folder>].")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ... [default: the best there is].")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
 ) -> None:
     """Degrade clean photographs, restore them, and print PSNR and SSIM before and after.
 
     Writes evaluation.json (all values, model, machine, versions) and panel.png (degraded | restored | clean for the
-    smallest, the median and the largest gain). Exit status: 0, or 1 when some images were skipped, or 2 on an error.
+    smallest, the median and the largest gain). Exit status: 0, or 1 when some files were skipped, or 2 on an error.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from serpent_ir.errors import FileWriteError
-    from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, draw_panel, printable, write_json
+    from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, draw_panel, write_json
     from serpent_ir.images import write_image
 
-    evaluator = Evaluator(task, model, seed=seed, quantized=quantized, device=device)
+    options = parse_options(option)
+    evaluator = Evaluator(task, model, options=options, seed=seed, quantized=quantized, device=device, backend=backend)
     out = out or default_folder(task, model, folder, quantized)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -65,12 +72,12 @@ def evaluate(
     title = f"{task}, {Path(model).stem}: {summary(evaluation)}"
     panel = draw_panel(title, ("degraded", "restored", "clean"), evaluator.panel_rows(evaluation, folder))
     write_image(panel, out / "panel.png")
-    typer.echo(f"all values: {out / 'evaluation.json'}")
-    typer.echo(f"pictures:   {out / 'panel.png'}")
+    typer.echo(f"all values: {printable(out / 'evaluation.json')}")
+    typer.echo(f"pictures:   {printable(out / 'panel.png')}")
     if evaluation.failed:
-        typer.echo(
-            f"{len(evaluation.failed)} of {len(evaluation.failed) + len(evaluation.images)} images skipped", err=True
-        )
+        say(f"{len(evaluation.failed)} of {len(evaluation.failed) + len(evaluation.images)} images skipped")
+    say_ignored(evaluation.ignored)
+    if not evaluation.complete:
         raise typer.Exit(1)
 
 
@@ -91,8 +98,6 @@ def score_table(evaluation: Evaluation) -> Table:
     """One row per image and the mean below; PSNR in dB."""
     from rich.table import Table
     from rich.text import Text
-
-    from serpent_ir.evaluation import printable
 
     kind = "clipped, 8 bits" if evaluation.quantized else "not clipped, not rounded"
     table = Table(title=f"{evaluation.task}, seed {evaluation.seed}, input {kind}", show_footer=True)

@@ -1,17 +1,21 @@
 """What `restore` and `degrade` share: a file or folder through a function of a picture, progress, a summary.
 
-Standard output carries the path of the result and nothing else; everything for people goes to standard error.
+Standard output carries the path of the result, byte for byte, and nothing else; everything for people goes to standard
+error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serpent_ir.files import printable
 
 if TYPE_CHECKING:
     from serpent_ir.images import FileOutcome, Transform
@@ -24,7 +28,7 @@ def process(
 
     target: None writes next to the source, as `<name>-<word>`. make_transform: called once, after the paths were found
     to be usable, since it may take long. Raises SerpentError when nothing can be done, typer.Exit(1) when some files of
-    a folder failed.
+    a folder failed or are no images.
     """
     if source.is_dir():
         process_folder(source, target, make_transform, word)
@@ -40,7 +44,7 @@ def process_file(
     path = plan_file(source, target, word, overwrite)
     transform_file(source, path, make_transform())
     say(f"{source} was {word}; the result is")
-    print(path)
+    typer.echo(os.fsencode(path))
 
 
 def process_folder(source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str) -> None:
@@ -49,29 +53,32 @@ def process_folder(source: Path, target: Path | None, make_transform: Callable[[
     if target is None:
         folder = source.resolve()
         target = folder.with_name(f"{folder.name}-{word}")
-    pairs = plan_folder(source, target)
+    plan = plan_folder(source, target)
     transform = make_transform()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("images", total=len(pairs))
+        bar = progress.add_task("images", total=len(plan.pairs))
 
         def show(outcome: FileOutcome) -> None:
             progress.advance(bar)
             if outcome.reason is not None:
-                progress.console.print(f"skipped {describe(outcome)}", markup=False, highlight=False, soft_wrap=True)
+                line = f"skipped {printable(describe(outcome))}"
+                progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         try:
-            summary = transform_folder(source, pairs, transform, show)
+            summary = transform_folder(plan, transform, show)
         except KeyboardInterrupt:
             progress.stop()
-            say(f"{progress.tasks[bar].completed:.0f} of {len(pairs)} images were done; what is written is whole")
+            say(f"{progress.tasks[bar].completed:.0f} of {len(plan.pairs)} images were done; what is written is whole")
             raise
 
-    say(f"{len(summary.done)} of {len(pairs)} images {word}, {len(summary.failed)} failed, in {summary.seconds:.1f} s")
+    done, failed = len(summary.done), len(summary.failed)
+    say(f"{done} of {len(plan.pairs)} images {word}, {failed} failed, in {summary.seconds:.1f} s")
     for outcome in summary.failed:
         say(f"  {describe(outcome)}")
-    print(target)
-    if summary.failed:
+    say_ignored([str(path) for path in summary.ignored])
+    typer.echo(os.fsencode(target))
+    if not summary.complete:
         raise typer.Exit(1)
 
 
@@ -83,4 +90,11 @@ def describe(outcome: FileOutcome) -> str:
 
 def say(text: str) -> None:
     """A line for people, on standard error."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
+
+
+def say_ignored(names: Sequence[str], shown: int = 5) -> None:
+    """How many files were left alone because their names are not those of images, and the first of them."""
+    if names:
+        more = ", ..." if len(names) > shown else ""
+        say(f"{len(names)} ignored, no images by their suffix: {', '.join(names[:shown])}{more}")

@@ -31,7 +31,7 @@ def restore(
     the input; for a single file, the suffix of OUT decides the format.
 
     Prints the path of the result. In a folder, files that cannot be read
-    are named and left out, and the exit status is 1.
+    or are no images are named and left out, and the exit status is 1.
     """
 
     def load() -> Transform:

@@ -7,7 +7,7 @@ from serpent_ir.evaluation.json_file import write_json
 from serpent_ir.evaluation.machine import describe_machine
 from serpent_ir.evaluation.panel import PanelRow, draw_panel
 from serpent_ir.evaluation.protocol import Pair, measure, read_pair
-from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore, Scores, printable
+from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore, Scores
 
 __all__ = [
     "Evaluation",
@@ -20,7 +20,6 @@ __all__ = [
     "describe_machine",
     "draw_panel",
     "measure",
-    "printable",
     "read_pair",
     "write_json",
 ]

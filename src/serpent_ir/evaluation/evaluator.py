@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from serpent_ir.errors import DataError, ImageReadError, RangeError, RestorationError, ShapeError
+from serpent_ir.errors import DataError, ImageReadError, RangeError, RestorationError, ShapeError, out_of_memory_as
 from serpent_ir.evaluation.machine import describe_machine
 from serpent_ir.evaluation.panel import PanelRow, centre
 from serpent_ir.evaluation.protocol import Pair, measure, read_pair
-from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore, printable
-from serpent_ir.images import find_images
+from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore
+from serpent_ir.files import printable
+from serpent_ir.images import list_folder
 from serpent_ir.restoration import Degrader, Restorer
 
 OnImage = Callable[[int, int, "ImageScore | FailedImage"], None]
@@ -53,7 +54,8 @@ class Evaluator:
         """Score the photographs in `folder` and below, in the order of their paths; at most `limit` of them.
 
         A file that cannot be read, is too small for SSIM, cannot be restored, or gets a score that is not finite
-        becomes a `FailedImage`; the others are evaluated. `on_image(done, total, result)` is called after each.
+        becomes a `FailedImage`; the others are evaluated. `on_image(done, total, result)` is called after each. Files
+        whose name is not that of an image are listed only.
 
         Raises DataError when the folder is missing or holds no image, or none of them can be evaluated; RangeError
         when `limit` is not positive.
@@ -61,9 +63,11 @@ class Evaluator:
         folder = Path(folder)
         if limit is not None and limit < 1:
             raise RangeError(f"limit {limit}", "a positive number of images")
-        paths = find_images(folder)[:limit]
+        content = list_folder(folder)
+        paths = content.images[:limit]
         if not paths:
-            raise DataError(f"{folder} holds no image", "a folder of clean photographs")
+            came = f"{folder} holds no image among {len(content.others)} files"
+            raise DataError(came, "a folder of clean photographs")
         results: list[ImageScore | FailedImage] = []
         for path in paths:
             results.append(self.evaluate_image(folder, path.relative_to(folder).as_posix()))
@@ -85,14 +89,17 @@ class Evaluator:
             machine=describe_machine(),
             images=images,
             failed=failed,
+            ignored=tuple(path.relative_to(folder).as_posix() for path in content.others),
         )
 
     def evaluate_image(self, folder: Path, name: str) -> ImageScore | FailedImage:
         try:
-            pair = self.read_pair(folder, name)
-            restored = self.restorer(pair.degraded)
-            height, width = pair.clean.shape[1:]
-            return ImageScore(name, height, width, measure(pair.degraded, pair.clean), measure(restored, pair.clean))
+            with out_of_memory_as(RestorationError, "there is not enough memory for this image"):
+                pair = self.read_pair(folder, name)
+                restored = self.restorer(pair.degraded)
+                height, width = pair.clean.shape[1:]
+                before, after = measure(pair.degraded, pair.clean), measure(restored, pair.clean)
+                return ImageScore(name, height, width, before, after)
         except (ImageReadError, RangeError, RestorationError, ShapeError) as error:
             return FailedImage(name, str(error))
 

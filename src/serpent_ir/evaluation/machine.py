@@ -13,7 +13,7 @@ import torch
 
 from serpent_ir import __version__
 
-PACKAGES = ("torch", "torchmetrics", "numpy", "pyvips", "safetensors")
+PACKAGES = ("torch", "numpy", "pyvips", "safetensors")
 
 
 def describe_machine() -> dict[str, Any]:

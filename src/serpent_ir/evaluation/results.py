@@ -48,6 +48,7 @@ class Evaluation:
     """Everything needed to repeat the evaluation, and what it found; `images` holds at least one.
 
     options: those of the task, complete. model: the card of the weights. machine: processor and versions.
+    ignored: paths below the folder of the files whose name is not that of an image.
     """
 
     folder: str
@@ -59,6 +60,12 @@ class Evaluation:
     machine: dict[str, Any]
     images: tuple[ImageScore, ...]
     failed: tuple[FailedImage, ...]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the folder was evaluated."""
+        return not self.failed and not self.ignored
 
     @property
     def mean_input(self) -> Scores:
@@ -73,16 +80,10 @@ class Evaluation:
         fields = asdict(self)
         mean = {"input": asdict(self.mean_input), "output": asdict(self.mean_output)}
         images = fields.pop("images")
-        failed = fields.pop("failed")
-        return {**fields, "mean": mean, "images": list(images), "failed": list(failed)}
+        failed, ignored = fields.pop("failed"), fields.pop("ignored")
+        return {**fields, "mean": mean, "images": list(images), "failed": list(failed), "ignored": list(ignored)}
 
 
 def mean_scores(scores: list[Scores]) -> Scores:
     """The mean of each score over images (not the PSNR of the mean squared error)."""
     return Scores(fmean(score.psnr for score in scores), fmean(score.ssim for score in scores))
-
-
-def printable(name: str) -> str:
-    """A file name fit for a terminal or a picture: control characters and bytes that are no text shown as escapes."""
-    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

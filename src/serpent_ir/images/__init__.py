@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, find_images
+from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, FolderContent, find_images, list_folder
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import read_image
 from serpent_ir.images.transform import (
     FileOutcome,
+    FolderPlan,
     FolderSummary,
     Transform,
     plan_file,
@@ -20,10 +21,13 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "FileOutcome",
+    "FolderContent",
+    "FolderPlan",
     "FolderSummary",
     "Picture",
     "Transform",
     "find_images",
+    "list_folder",
     "plan_file",
     "plan_folder",
     "read_image",

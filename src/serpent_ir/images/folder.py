@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from serpent_ir.errors import DataError
@@ -14,11 +15,28 @@ IMAGE_SUFFIXES = (*WRITABLE_SUFFIXES, ".gif", ".avif")
 """Suffixes (lower case) that `find_images` takes for images and `read_image` reads."""
 
 
+@dataclass(frozen=True)
+class FolderContent:
+    """The files below a folder, sorted by their path: those taken for images, and those whose name is not an image's.
+
+    A command that works through a folder does not touch `others`, but names them and counts them as not done: a
+    photograph of a kind that cannot be read (.heic, .cr2) must not be missed in silence.
+    """
+
+    images: list[Path]
+    others: list[Path]
+
+
 def find_images(folder: str | Path) -> list[Path]:
-    """All files below `folder` whose suffix, in any case, is in `IMAGE_SUFFIXES`; sorted by their path.
+    """`list_folder(folder).images`, which may be empty. Raises DataError when the folder cannot be listed."""
+    return list_folder(folder).images
+
+
+def list_folder(folder: str | Path) -> FolderContent:
+    """All files below `folder`; images are those whose suffix, in any case, is in `IMAGE_SUFFIXES`.
 
     Names that start with a dot are skipped, folders of that kind too (thumbnails, the `._photo.jpg` files of macOS).
-    Links to files are followed, links to folders are not. The list may be empty.
+    Links to files are followed, links to folders are not.
     Raises DataError when `folder`, or a folder below it, cannot be listed.
     """
     folder = Path(folder)
@@ -29,9 +47,9 @@ def find_images(folder: str | Path) -> list[Path]:
     found: list[Path] = []
     for parent, children, names in os.walk(folder, onerror=refuse):
         children[:] = [child for child in children if not child.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
-    return sorted(found)
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    found.sort()
+    return FolderContent(
+        [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES],
+        [path for path in found if path.suffix.lower() not in IMAGE_SUFFIXES],
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
 import pyvips
 import torch
 
-from serpent_ir.errors import ImageReadError, RangeError
+from serpent_ir.errors import ImageReadError, RangeError, out_of_memory_as
 from serpent_ir.images.picture import Picture
 
 DEFAULT_MAX_PIXELS = 500_000_000
@@ -40,19 +41,29 @@ def read_image(path: str | Path, max_pixels: int | None = None) -> Picture:
     max_pixels: refuse a header that announces more, before any memory is taken. None: the environment variable
         SERPENT_MAX_PIXELS, else 500 million.
 
-    Raises ImageReadError when the file is missing, empty, not an image, truncated, damaged, too large, or holds samples
-    that are neither 8- nor 16-bit gray, RGB or CMYK.
+    Raises ImageReadError when the file is missing, empty, not an image, truncated, damaged, too large (for `max_pixels`
+    or for the memory there is), or holds samples that are neither 8- nor 16-bit gray, RGB or CMYK.
     """
     path = Path(path)
     limit = max_pixels if max_pixels is not None else max_pixels_from_environment()
     check_signature(path)
+    with out_of_memory_as(ImageReadError, f"there is not enough memory to read {path}"):
+        return decode(path, limit)
+
+
+def decode(path: Path, max_pixels: int) -> Picture:
+    """`read_image` of a file that begins like an image."""
     try:
-        # A source, unlike a file name, is neither cached by libvips nor searched for "[options]".
-        source = pyvips.Source.new_from_file(str(path))
+        # Opened here because libvips takes UTF-8 names only, keeps files it has opened by name in a cache, and searches
+        # names for "[options]". The source has a copy of the descriptor.
+        with path.open("rb") as file:
+            source = pyvips.Source.new_from_descriptor(file.fileno())
         image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+    except OSError as error:
+        raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
     except pyvips.Error as error:
         raise damaged(path, error) from error
-    check_header(path, image, limit)
+    check_header(path, image, max_pixels)
 
     metadata = metadata_of(image)
     orientation = orientation_of(image)
@@ -79,18 +90,26 @@ def max_pixels_from_environment() -> int:
 def check_signature(path: Path) -> None:
     """Raise ImageReadError, with the reason a person would give, unless `path` is a file that begins like an image."""
     try:
-        with path.open("rb") as file:
-            beginning = file.read(16)
+        mode = path.stat().st_mode
+        waits = not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)  # such as a pipe, for somebody to write into it
+        beginning = b"" if waits else read_beginning(path)
     except FileNotFoundError as error:
         raise ImageReadError(f"{path} does not exist", "an image file") from error
     except IsADirectoryError as error:
         raise ImageReadError(f"{path} is a folder", "an image file") from error
     except OSError as error:
         raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
+    if waits:
+        raise ImageReadError(f"{path} is a pipe, socket or device", "an image file")
     if not beginning:
         raise ImageReadError(f"{path} is empty (0 bytes)", "an image file")
     if not SIGNATURE.match(beginning):
         raise ImageReadError(f"{path} is not an image of a known format", FORMATS)
+
+
+def read_beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 def check_header(path: Path, image: pyvips.Image, max_pixels: int) -> None:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serpent_ir.errors import DataError, ImageReadError, ImageWriteError, RestorationError
-from serpent_ir.images.folder import WRITABLE_SUFFIXES, find_images
+from serpent_ir.errors import DataError, ImageReadError, ImageWriteError, RestorationError, out_of_memory_as
+from serpent_ir.images.folder import WRITABLE_SUFFIXES, list_folder
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import check_signature, read_image
 from serpent_ir.images.write import check_writable_suffix, write_image
 
 Transform = Callable[[Picture, str], Picture]
 """The new picture, from a picture and its name: the path below the folder it was found in, with forward slashes."""
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """(input, output) of every image below `folder`, and the other files there, which are left alone."""
+
+    folder: Path
+    pairs: list[tuple[Path, Path]]
+    ignored: list[Path]
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,13 @@ class FileOutcome:
 
 @dataclass(frozen=True)
 class FolderSummary:
-    """What became of every file of a folder, in the order of the files, and how many seconds it took in all."""
+    """What became of every image of a folder, in the order of the files, and how many seconds it took in all.
+
+    ignored: the files whose name is not that of an image; a folder is done completely when there are none.
+    """
 
     outcomes: tuple[FileOutcome, ...]
+    ignored: list[Path]
     seconds: float
 
     @property
@@ -42,39 +55,48 @@ class FolderSummary:
     def failed(self) -> list[FileOutcome]:
         return [outcome for outcome in self.outcomes if outcome.reason is not None]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the folder was done."""
+        return not self.failed and not self.ignored
+
 
 def transform_file(source: Path, target: Path, transform: Transform, name: str | None = None) -> None:
     """Read `source`, apply `transform`, write `target` (its suffix decides the format; see `write_image`).
 
     name: what `transform` is told, by default the file's name. Raises what reading, transforming and writing raise.
     """
-    write_image(transform(read_image(source), source.name if name is None else name), target)
+    picture = read_image(source)
+    with out_of_memory_as(
+        RestorationError, f"{source}: there is not enough memory for {picture.width} x {picture.height}"
+    ):
+        transformed = transform(picture, source.name if name is None else name)
+    write_image(transformed, target)
 
 
 def transform_folder(
-    folder: Path,
-    pairs: Sequence[tuple[Path, Path]],
+    plan: FolderPlan,
     transform: Transform,
     on_outcome: Callable[[FileOutcome], None] | None = None,
 ) -> FolderSummary:
-    """Apply `transform` to the first file of every pair and write the result to the second.
+    """Apply `transform` to the input of every pair of `plan` and write the result to the output.
 
-    folder, pairs: the folder of the inputs, and what `plan_folder` made of it. on_outcome: called after each file.
-    A file for which ImageReadError, ImageWriteError or RestorationError is raised is left out, with the reason in the
-    summary; the others are not affected. Results that exist already are replaced. Any other error ends the run.
+    on_outcome: called after each file. A file for which ImageReadError, ImageWriteError or RestorationError is raised
+    (too little memory included) is left out, with the reason in the summary; the others are not affected. Results that
+    exist already are replaced. Any other error ends the run.
     """
     start = time.perf_counter()
     outcomes = []
-    for read_from, write_to in pairs:
+    for read_from, write_to in plan.pairs:
         reason = None
         try:
-            transform_file(read_from, write_to, transform, read_from.relative_to(folder).as_posix())
+            transform_file(read_from, write_to, transform, read_from.relative_to(plan.folder).as_posix())
         except (ImageReadError, ImageWriteError, RestorationError) as error:
             reason = str(error)
         outcomes.append(FileOutcome(read_from, write_to, reason))
         if on_outcome is not None:
             on_outcome(outcomes[-1])
-    return FolderSummary(tuple(outcomes), time.perf_counter() - start)
+    return FolderSummary(tuple(outcomes), plan.ignored, time.perf_counter() - start)
 
 
 def plan_file(source: Path, target: Path | None, word: str, overwrite: bool = False) -> Path:
@@ -98,8 +120,8 @@ def plan_file(source: Path, target: Path | None, word: str, overwrite: bool = Fa
     return target
 
 
-def plan_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """(input, output) of every image below `source`, sorted; outputs are distinct, and none of them is an input.
+def plan_folder(source: Path, target: Path) -> FolderPlan:
+    """Where every image below `source` goes, sorted; outputs are distinct, and none of them is an input.
 
     Outputs lie below `target` under the names of their inputs; a suffix that cannot be written becomes .png.
 
@@ -111,9 +133,13 @@ def plan_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise ImageWriteError(f"{target} lies in the input folder {source}", "a folder outside of it for the output")
     if real_target.exists() and not real_target.is_dir():
         raise ImageWriteError(f"{target} is a file", "a folder for the results of a folder")
-    inputs = find_images(source)
+    content = list_folder(source)
+    inputs = content.images
     if not inputs:
-        raise DataError(f"{source} holds no image", "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF")
+        raise DataError(
+            f"{source} holds no image among {len(content.others)} files",
+            "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF",
+        )
     outputs: dict[Path, Path] = {
         path: target / path.relative_to(source) for path in inputs if path.suffix.lower() in WRITABLE_SUFFIXES
     }
@@ -130,7 +156,7 @@ def plan_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
     overwritten = {os.path.realpath(path) for path in inputs} & {os.path.realpath(path) for path in taken}
     if overwritten:
         raise ImageWriteError(f"{min(overwritten)} would be both input and output", "a folder elsewhere for the output")
-    return [(path, outputs[path]) for path in inputs]
+    return FolderPlan(source, [(path, outputs[path]) for path in inputs], content.others)
 
 
 def writable_name(path: Path) -> Path:

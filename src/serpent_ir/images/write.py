@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,8 @@ import pyvips
 import torch
 from torch import Tensor
 
-from serpent_ir.errors import ImageWriteError
+from serpent_ir.errors import ImageWriteError, out_of_memory_as
+from serpent_ir.files import replacing
 from serpent_ir.images.folder import WRITABLE_SUFFIXES
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import reason_of
@@ -32,22 +31,22 @@ def write_image(picture: Picture, path: str | Path) -> None:
     into TIFF, and no resolution into WebP other than through EXIF).
 
     The file appears whole or not at all: it is written under a temporary name in the same folder, then renamed. A file
-    that was there before is replaced only on success. Missing folders are made.
+    that was there before is replaced only on success, and its permissions are kept. Missing folders are made.
 
-    Raises ImageWriteError when the suffix has no format, the pixels are not finite, a JPEG would lose an alpha channel
-    that is not fully opaque, or the file cannot be written.
+    Raises ImageWriteError when the suffix has no format, pixels or alpha are not finite, a JPEG would lose an alpha
+    channel that is not fully opaque, or the file cannot be written.
     """
     path = Path(path)
     check_writable_suffix(path)
     save = SAVERS[path.suffix.lower()]
-    temporary = path.with_name(f".serpent-{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save(picture, str(temporary))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            out_of_memory_as(ImageWriteError, f"there is not enough memory to write {path}"),
+            replacing(path) as temporary,
+            temporary.open("wb+") as file,  # libvips takes names in UTF-8 only, descriptors of any file
+        ):
+            save(picture, pyvips.Target.new_to_descriptor(file.fileno()))
     except ImageWriteError:
         raise
     except pyvips.Error as error:
@@ -62,33 +61,34 @@ def check_writable_suffix(path: Path) -> None:
         raise ImageWriteError(f"cannot write {path}", f"a suffix among {', '.join(WRITABLE_SUFFIXES)}")
 
 
-def save_png(picture: Picture, path: str) -> None:
-    vips_image(picture, picture.bit_depth).pngsave(path)
+def save_png(picture: Picture, target: pyvips.Target) -> None:
+    vips_image(picture, picture.bit_depth).pngsave_target(target)
 
 
-def save_tiff(picture: Picture, path: str) -> None:
-    vips_image(picture, picture.bit_depth).tiffsave(path, compression="deflate", predictor="horizontal")
+def save_tiff(picture: Picture, target: pyvips.Target) -> None:
+    vips_image(picture, picture.bit_depth).tiffsave_target(target, compression="deflate", predictor="horizontal")
 
 
-def save_jpeg(picture: Picture, path: str) -> None:
+def save_jpeg(picture: Picture, target: pyvips.Target) -> None:
     if picture.alpha is not None and not bool((picture.alpha == 1).all()):
         raise ImageWriteError(
             "a picture with transparency cannot be a JPEG file",
             "a format with an alpha channel",
             "Write .png, .tif or .webp.",
         )
-    vips_image(replace(picture, alpha=None), 8).jpegsave(path, Q=95, subsample_mode="off", optimize_coding=True)
+    opaque = vips_image(replace(picture, alpha=None), 8)
+    opaque.jpegsave_target(target, Q=95, subsample_mode="off", optimize_coding=True)
 
 
-def save_webp(picture: Picture, path: str) -> None:
+def save_webp(picture: Picture, target: pyvips.Target) -> None:
     image = vips_image(picture, 8)
     profile = picture.metadata.get("icc-profile-data")
     if isinstance(profile, bytes) and profile[16:20] == b"GRAY":  # the file will be RGB, where this profile is invalid
         image = image.icc_transform("srgb", embedded=True)
-    image.webpsave(path, lossless=True, exact=True)
+    image.webpsave_target(target, lossless=True, exact=True)
 
 
-SAVERS: dict[str, Callable[[Picture, str], None]] = {
+SAVERS: dict[str, Callable[[Picture, pyvips.Target], None]] = {
     ".png": save_png,
     ".jpg": save_jpeg,
     ".jpeg": save_jpeg,
@@ -100,8 +100,9 @@ SAVERS: dict[str, Callable[[Picture, str], None]] = {
 
 def vips_image(picture: Picture, bits: int) -> pyvips.Image:
     """The picture as unsigned samples of `bits`, one or three colour channels and alpha, with its metadata attached."""
-    if not bool(torch.isfinite(picture.pixels).all()):
-        raise ImageWriteError("the picture holds values that are not finite", "numbers in [0, 1]")
+    for name, plane in (("pixels", picture.pixels), ("alpha", picture.alpha)):
+        if plane is not None and not bool(torch.isfinite(plane).all()):
+            raise ImageWriteError(f"the {name} of the picture are not finite", "numbers in [0, 1]")
     channels = [picture.pixels.mean(dim=0, keepdim=True) if picture.gray else picture.pixels]
     if picture.alpha is not None:
         channels.append(picture.alpha)

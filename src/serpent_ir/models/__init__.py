@@ -3,7 +3,6 @@
 from serpent_ir.models.checkpoint import ModelCard, load_model, read_card, save_model
 from serpent_ir.models.embedded import embedded_weights, list_embedded
 from serpent_ir.models.registry import create_model, list_models
-from serpent_ir.ops import use_backend
 
 __all__ = [
     "ModelCard",
@@ -14,5 +13,4 @@ __all__ = [
     "load_model",
     "read_card",
     "save_model",
-    "use_backend",
 ]

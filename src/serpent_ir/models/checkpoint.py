@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from serpent_ir.errors import CheckpointError, SerpentError
+from serpent_ir.files import replacing
 from serpent_ir.models.registry import create_model
 
 FORMAT = "serpent-ir"
@@ -28,7 +28,12 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a weights file says of itself, read from its header alone."""
+    """What a weights file says of itself, read from its header alone.
+
+    model: registry name. config: the fields of its configuration. task: what it was trained for, None when not said.
+    provenance: whatever was noted when it was saved. dtype: of the stored tensors in safetensors' words ("F16"),
+    several with commas. parameters: how many numbers are stored.
+    """
 
     model: str
     config: dict[str, Any]
@@ -56,33 +61,31 @@ def save_model(
         dtype: store floating tensors in this type, e.g. torch.float16; as they are by default.
 
     Raises:
-        CheckpointError: the file cannot be written there.
+        CheckpointError: the file cannot be written there, or the provenance is nothing that JSON can hold.
     """
     path = Path(path)
     configuration: Any = model.config
     config = dataclasses.asdict(configuration)
+    try:
+        facts = json.dumps(provenance or {}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the provenance cannot be stored ({error})", "what JSON can hold") from error
     metadata = {
         "format": FORMAT,
         "version": VERSION,
         "model": config.pop("name"),
         "config": json.dumps(config),
         "task": task or "",
-        "provenance": json.dumps(provenance or {}),
+        "provenance": facts,
     }
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None, copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise CheckpointError(f"{path} cannot be written ({error})", remedy="Choose a folder that exists.") from error
 
 
@@ -105,13 +108,13 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         try:
             return ModelCard(
                 model=metadata["model"],
-                config=json.loads(metadata["config"]),
+                config=_json_object(metadata["config"]),
                 task=metadata["task"] or None,
-                provenance=json.loads(metadata["provenance"]),
+                provenance=_json_object(metadata["provenance"]),
                 dtype=", ".join(sorted({piece.get_dtype() for piece in slices})),
                 parameters=sum(torch.Size(piece.get_shape()).numel() for piece in slices),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} has a damaged header ({error!r})", "a file written by save_model") from error
 
 
@@ -123,16 +126,32 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     """
     card = read_card(path)
     try:
-        model = create_model(card.model, **card.config)
-    except (SerpentError, TypeError) as error:
+        with torch.device("meta"):  # no memory is taken before the file is known to hold that many numbers
+            expected = create_model(card.model, **card.config).state_dict()
+    except (SerpentError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} describes a model that cannot be made: {error}") from error
     with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit {card.model}: {error}") from error
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+        if shapes != wanted:
+            different = sorted(dict(shapes.items() ^ wanted.items()))
+            raise CheckpointError(
+                f"{path} does not fit {card.model}: {len(different)} tensors are missing, unknown, or of another shape,"
+                f" the first of them {different[0]}"
+            )
+        tensors = {name: file.get_tensor(name) for name in shapes}
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise CheckpointError(f"{path} holds tensors of {card.dtype}", "floating point")
+    model = create_model(card.model, **card.config)
+    model.load_state_dict(tensors)
     return model.to(device).eval()
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:40]!r} is no JSON object")
+    return value
 
 
 def _opened(path: str | os.PathLike[str]) -> Any:

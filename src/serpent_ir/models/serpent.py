@@ -47,13 +47,16 @@ class VSSBlock(nn.Module):
         # One matrix product for all directions: a pointwise projection does not depend on the order of the scan.
         rows = self.x_proj(a).unflatten(-1, (self.directions, -1))
         dt_low, B, C = rows.split(self.sizes, dim=-1)
-        A = -torch.exp(self.A_log.float())
+        A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
         y = selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, A, self.D)
         return x + self.out_proj(self.scan_norm(y) * F.silu(z))
 
 
 class PatchMerging(nn.Module):
-    """2 x 2 neighbours concatenated, LayerNorm, linear: (B, H, W, c) to (B, H/2, W/2, 2c). Paper, section 3.3."""
+    """2 x 2 neighbours concatenated, LayerNorm, linear: (B, H, W, c), H and W even, to (B, H/2, W/2, 2c).
+
+    Paper, section 3.3.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,8 +122,8 @@ class SerpentConfig:
         for name in (*sizes, "channels_per_state", "channels_per_rank"):
             if getattr(self, name) < 1:
                 raise RangeError(f"{name}={getattr(self, name)}", "1 or more")
-        if min(*self.depths_down, *self.depths_up, self.depth_bottleneck, 0) < 0:
-            raise RangeError("a negative number of blocks", "0 or more")
+        if not all(0 <= depth <= 256 for depth in (*self.depths_down, *self.depths_up, self.depth_bottleneck)):
+            raise RangeError(f"depths {self.depths_down}, {self.depth_bottleneck}, {self.depths_up}", "0 to 256 each")
         if self.input_skip and self.in_channels < self.out_channels:
             raise RangeError(f"input_skip with {self.in_channels} channels in", f"at least {self.out_channels}")
 

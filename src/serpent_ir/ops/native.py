@@ -28,6 +28,11 @@ def instruction_sets() -> list[str]:
     return [] if unavailable else list(_native.instruction_sets())
 
 
+def runs_on_several_threads() -> bool:
+    """Whether the compiled part was built with OpenMP."""
+    return unavailable is None and bool(_native.openmp)
+
+
 def instruction_set() -> str:
     """The one in use: `SERPENT_INSTRUCTION_SET`, else the widest. Raises `BackendError` for one that cannot run."""
     sets = instruction_sets()

@@ -116,7 +116,7 @@ def forward(
     """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), empty unless asked for."""
     batch, length, channels = x.shape
     directions, _, states = a.shape
-    y = torch.zeros_like(x, memory_format=torch.contiguous_format) if skip is None else x * skip.sum(0)
+    y = x.new_zeros(x.shape) if skip is None else (x * skip.sum(0)).contiguous()
     last = x.new_empty(batch, directions, channels, states)
     chunks = -(-length // interval) if keep_states else 1
     kept = x.new_empty(batch, directions, chunks - 1, states, channels)
@@ -155,13 +155,12 @@ def backward(
     batch, _, channels = x.shape
     directions, _, states = a.shape
     groups = b.shape[2] // directions
-    grad_x = torch.zeros_like(x) if skip is None else grad_y * skip.sum(0)
-    grad_dt, grad_b, grad_c = torch.zeros_like(dt), torch.zeros_like(b), torch.zeros_like(c)
-    grad_a = torch.zeros_like(a)
-    grad_dt_weight = None if dt_weight is None else torch.zeros_like(dt_weight)
-    grad_dt_bias = None if dt_bias is None else torch.zeros_like(dt_bias)
-    grad_skip = None if skip is None else (grad_y * x).sum((0, 1)).expand_as(skip).clone()
-    grad_weight = None if weight is None else torch.zeros_like(weight)
+    grad_x = x.new_zeros(x.shape) if skip is None else (grad_y * skip.sum(0)).contiguous()
+    grad_dt, grad_b, grad_c, grad_a = (tensor.new_zeros(tensor.shape) for tensor in (dt, b, c, a))
+    grad_dt_weight = None if dt_weight is None else dt_weight.new_zeros(dt_weight.shape)
+    grad_dt_bias = None if dt_bias is None else dt_bias.new_zeros(dt_bias.shape)
+    grad_skip = None if skip is None else (grad_y * x).sum((0, 1)).repeat(directions, 1)
+    grad_weight = None if weight is None else weight.new_zeros(weight.shape)
     for k in range(directions):
         carry = x.new_zeros(batch, channels, states)  # decay * gradient of the state after the segment
         streams = slice(k * groups, (k + 1) * groups)

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serpent_ir.errors import RangeError
+from serpent_ir.errors import DtypeError, RangeError, ShapeError
 from serpent_ir.ops import native, portable
 from serpent_ir.ops.backends import choose
+from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
 
 STATE_INTERVAL = 64
 """Steps between two states kept for the backward pass."""
@@ -31,7 +32,16 @@ STATE_INTERVAL = 64
 _IMPLEMENTATIONS = {"native": native, "portable": portable}
 
 
-@torch.library.custom_op("serpent::scan", mutates_args=())
+_TENSORS = (
+    "Tensor x, Tensor dt, Tensor b, Tensor c, Tensor a, "
+    "Tensor? dt_weight, Tensor? dt_bias, Tensor? skip, Tensor? weight"
+)
+_SIZES = "SymInt height, SymInt width, bool softplus, str backend"
+
+
+@torch.library.custom_op(
+    "serpent::scan", mutates_args=(), schema=f"({_TENSORS}, {_SIZES}, bool keep_states) -> (Tensor, Tensor, Tensor)"
+)
 def scan(
     x: Tensor,
     dt: Tensor,
@@ -48,6 +58,7 @@ def scan(
     backend: str,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    _check(x, dt, b, c, a, dt_weight, dt_bias, skip, weight, height, width)
     if a.device.type == "cpu" and not bool((a < 0).all()):  # elsewhere the test would wait for the device
         raise RangeError(
             f"A has entries from {a.min().item():g} to {a.max().item():g}",
@@ -87,7 +98,9 @@ def _(
     )
 
 
-@torch.library.custom_op("serpent::scan_backward", mutates_args=())
+@torch.library.custom_op(
+    "serpent::scan_backward", mutates_args=(), schema=f"(Tensor grad_y, Tensor kept, {_TENSORS}, {_SIZES}) -> Tensor[]"
+)
 def scan_backward(
     grad_y: Tensor,
     kept: Tensor,
@@ -135,10 +148,62 @@ def _(
     return [tensor.new_empty(tensor.shape) for tensor in inputs if tensor is not None]
 
 
+def _check(
+    x: Tensor,
+    dt: Tensor,
+    b: Tensor,
+    c: Tensor,
+    a: Tensor,
+    dt_weight: Tensor | None,
+    dt_bias: Tensor | None,
+    skip: Tensor | None,
+    weight: Tensor | None,
+    height: int,
+    width: int,
+) -> None:
+    """What the kernels rely on. The public functions have checked their own arguments, by their own names, before."""
+    if x.ndim != 3 or a.ndim != 3 or b.ndim != 4 or 0 in (*x.shape, *a.shape, b.shape[2]):
+        raise ShapeError(
+            f"x {tuple(x.shape)}, a {tuple(a.shape)}, b {tuple(b.shape)}", "(B, L, D), (K, D, N), (B, L, S, N)"
+        )
+    batch, length, channels = x.shape
+    directions, _, states = a.shape
+    streams = b.shape[2]
+    groups = streams // directions
+    if height * width != length:
+        raise ShapeError(f"height {height} and width {width}", f"height * width = L = {length}")
+    if directions not in ORDERS_OF_DIRECTIONS or streams != directions * groups or 1 not in (directions, groups):
+        raise ShapeError(f"{directions} directions and {streams} rows", "K = 1, 2 or 4, and K * G rows with K or G = 1")
+    if channels % groups:
+        raise ShapeError(f"{groups} groups of {channels} channels", "a number of groups that divides D")
+    if dt_weight is None and directions != 1:
+        raise ShapeError(f"no dt_weight with {directions} directions", "full-rank step sizes with one direction only")
+    rank = 0 if dt_weight is None else dt_weight.shape[-1]
+    expected = {
+        "dt": (dt, (batch, length, 1, channels) if dt_weight is None else (batch, length, directions, rank)),
+        "b": (b, (batch, length, streams, states)),
+        "c": (c, (batch, length, streams, states)),
+        "a": (a, (directions, channels, states)),
+        "dt_weight": (dt_weight, (directions, channels, rank)),
+        "dt_bias": (dt_bias, (directions, channels)),
+        "skip": (skip, (directions, channels)),
+        "weight": (weight, (directions, channels, states)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ShapeError(f"{name} of serpent::scan has shape {tuple(tensor.shape)}", str(shape))
+        if tensor.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64):
+            raise DtypeError(f"x of {x.dtype} and {name} of {tensor.dtype}", "float32 or float64, the same for all")
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    tensors, (ctx.height, ctx.width, ctx.softplus, ctx.backend, keep_states) = inputs[:9], inputs[9:]
+    tensors, (ctx.height, ctx.width, ctx.softplus, backend, keep_states) = inputs[:9], inputs[9:]
     if not keep_states:
         raise RuntimeError("serpent::scan was called with keep_states=False, but a gradient is needed")
+    ctx.backend = choose(tensors[0].device, backend or None).backend  # a backward may run outside of use_backend
+    ctx.mark_non_differentiable(output[1], output[2])
     ctx.save_for_backward(output[2], *tensors)
     ctx.set_materialize_grads(False)
 

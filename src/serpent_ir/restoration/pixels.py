@@ -22,7 +22,7 @@ def to_pixels(image: np.ndarray | Tensor) -> Tensor:
     """
     if not isinstance(image, np.ndarray | Tensor):
         raise DtypeError(f"an image of type {type(image).__name__}", "a path, a numpy array or a torch tensor")
-    values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image
+    values = tensor_of(image) if isinstance(image, np.ndarray) else image
     if values.ndim != 3 or 3 not in (values.shape[0], values.shape[2]) or values.numel() == 0:
         raise ShapeError(f"an image of shape {tuple(values.shape)}", "(3, H, W) or (H, W, 3) with H, W >= 1")
     if values.shape[0] != 3:
@@ -37,3 +37,11 @@ def to_pixels(image: np.ndarray | Tensor) -> Tensor:
             f"an image with values in [{pixels.min():g}, {pixels.max():g}]", "[0, 1]", "Divide 8-bit values by 255."
         )
     return pixels
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """A copy of `array`, whatever its byte order. Raises DtypeError for elements that torch has no type for."""
+    try:
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    except TypeError as error:
+        raise DtypeError(f"an array of {array.dtype}", "floating point in [0, 1], uint8 or uint16") from error

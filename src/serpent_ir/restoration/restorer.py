@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError
-from serpent_ir.models import ModelCard, embedded_weights, load_model, read_card, use_backend
+from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
+from serpent_ir.models import ModelCard, embedded_weights, load_model, read_card
+from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.pixels import to_pixels
 
@@ -31,7 +32,8 @@ class Restorer:
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
 
     Raises UnknownNameError when there are no such weights or no such backend, CheckpointError when the file is not
-    usable or was trained for another task, DeviceError when the device is not there.
+    usable or was trained for another task, ShapeError when the model is not for three channels, DeviceError when the
+    device is not there.
     """
 
     def __init__(
@@ -50,7 +52,15 @@ class Restorer:
         """What the weights file says of itself; None for a module."""
         if not isinstance(model, nn.Module):
             path = find_weights(task, model)
-            self.card, model = read_card(path), load_model(path)
+            self.card = read_card(path)
+            if self.card.task not in (None, task):
+                raise CheckpointError(
+                    f"{path} was trained for the task {self.card.task!r}",
+                    f"weights for {task!r}",
+                    f"Ask for {self.card.task!r}.",
+                )
+            model = load_model(path)
+        check_channels(model)
         self.model = model.to(self.device).eval()
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -64,15 +74,15 @@ class Restorer:
             raise ShapeError(f"an image of shape {tuple(image.shape)}", "(3, H, W) or (B, 3, H, W)")
         if not image.is_floating_point():
             raise DtypeError(f"an image of {image.dtype}", "floating point in [0, 1]", "Divide 8-bit values by 255.")
+        size = f"{image.shape[-1]} x {image.shape[-2]} pixels"
+        with out_of_memory_as(RestorationError, f"not enough memory on {self.device} for an image of {size}"):
+            return self.restore_tensor(image)
+
+    def restore_tensor(self, image: Tensor) -> Tensor:
+        """What calling does, after the checks of `image`."""
         batch = image.reshape(-1, *image.shape[-3:]).to(self.device, torch.float32)
-        try:
-            with torch.inference_mode(), use_backend(self.backend):
-                restored = self.model(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            size = f"{image.shape[-1]} x {image.shape[-2]}"
-            raise RestorationError(f"not enough memory on {self.device} for an image of {size} pixels") from error
+        with torch.inference_mode(), use_backend(self.backend):
+            restored = self.model(batch)
         if not bool(torch.isfinite(restored).all()):
             came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
             raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
@@ -101,13 +111,13 @@ class Restorer:
     ) -> FolderSummary:
         """Restore every image below the folder `source` to the same name below `target`.
 
-        Files that fail are left out and named, with the reason, in the summary. on_outcome: called after each file.
+        Files that fail are left out and named in the summary with the reason; so are files that are no images by their
+        suffix. on_outcome: called after each file.
         Raises DataError when there is no image, ImageWriteError when `target` could overwrite an input.
         """
         from serpent_ir.images import plan_folder, transform_folder
 
-        pairs = plan_folder(Path(source), Path(target))
-        return transform_folder(Path(source), pairs, self.restore_picture, on_outcome)
+        return transform_folder(plan_folder(Path(source), Path(target)), self.restore_picture, on_outcome)
 
 
 def restore(
@@ -135,14 +145,12 @@ def find_weights(task: str, model: str | Path) -> Path:
     """The weights file that `model` stands for; see `Restorer`."""
     if isinstance(model, str) and not model.endswith(".safetensors"):
         return embedded_weights(task, model)
-    trained_for = read_card(model).task
-    if trained_for not in (None, task):
-        raise CheckpointError(
-            f"{model} was trained for the task {trained_for!r}", f"weights for {task!r}", f"Ask for {trained_for!r}."
-        )
     return Path(model)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch or Python ran out of memory (on the CPU torch says so in words only)."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+def check_channels(model: nn.Module) -> None:
+    """Raise ShapeError when the model says in its config that it does not map colour images to colour images."""
+    config = getattr(model, "config", None)
+    channels = getattr(config, "in_channels", 3), getattr(config, "out_channels", 3)
+    if channels != (3, 3):
+        raise ShapeError(f"the model maps {channels[0]} to {channels[1]} channels", "3 to 3 (red, green, blue)")

@@ -26,7 +26,7 @@ from serpent_ir.training.metrics_log import MetricsLog
 from serpent_ir.training.progress import ProgressDisplay, duration_text
 from serpent_ir.training.recipe import Recipe
 from serpent_ir.training.restoration_module import RestorationModule
-from serpent_ir.training.run_folder import CheckpointKeeper, RunFolder, find_resume_point, write_atomically
+from serpent_ir.training.run_folder import CheckpointKeeper, ResumePoint, RunFolder, find_resume_point, write_atomically
 from serpent_ir.training.schedule import StepKeys
 from serpent_ir.training.validation import Validation
 from serpent_ir.training.weights_file import provenance_of, save_weights
@@ -53,7 +53,8 @@ def train(recipe: Recipe) -> TrainingResult:
     """Train as `recipe` says, in its run folder, from its checkpoint when there is one.
 
     Raises RecipeError, UnknownNameError, RangeError (recipe), DataError (folders), CheckpointError (damaged files),
-    TrainingError (the loss is not finite any more).
+    TrainingError (the loss is not finite any more), KeyboardInterrupt (a second Ctrl-C, which does not wait for the end
+    of the step).
     """
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -68,13 +69,10 @@ def train(recipe: Recipe) -> TrainingResult:
     photographs, held_out = photographs_of(recipe)
     log.info("%d training and %d validation photographs", len(photographs), len(held_out))
 
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder.recipe, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
-    write_atomically(folder.environment, json.dumps(environment(), indent=2) + "\n")
-
     provenance = provenance_of(recipe, photographs, held_out)
     clock = RunClock(recipe, resume_point.elapsed if resume_point else 0.0)
     validation = Validation(held_out, recipe.validate_every)
+    keeper = CheckpointKeeper(folder, validation, recipe.checkpoint_every, provenance)
     interruption = Interruption()
     module = RestorationModule(recipe, model, task, clock)
     complete = clock.progress(first_step) >= 1
@@ -86,7 +84,7 @@ def train(recipe: Recipe) -> TrainingResult:
             validation,
             clock,
             MetricsLog(folder.metrics, clock, validation, recipe.log_every),
-            CheckpointKeeper(folder, validation, recipe.checkpoint_every, provenance),
+            keeper,
             ProgressDisplay(clock, validation),
         ],
     )
@@ -102,14 +100,16 @@ def train(recipe: Recipe) -> TrainingResult:
         action = "already complete:" if complete else "resuming"
         done = f"step {first_step}, after {duration_text(resume_point.elapsed)}"
         log.info("%s %s, %s", action, folder.path, done)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")  # its tips about workers, loggers and the like
-        trainer.fit(module, batches, ckpt_path=resume_point.checkpoint if resume_point else None, weights_only=True)
+    folder.prepare(keep_run=resume_point is not None)
+    write_atomically(folder.recipe, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_atomically(folder.environment, json.dumps(environment(), indent=2) + "\n")
+    fit(trainer, module, batches, resume_point)
 
     step = trainer.global_step
     finished = clock.progress(step) >= 1
     if finished:
         validation.measure(module, step)
+        keeper.keep_best(module, step)
         facts = {"steps": step, "seconds": round(clock.elapsed), "val_psnr": validation.last}
         save_weights(module, folder.model, {**provenance, **facts})
     return TrainingResult(
@@ -120,6 +120,19 @@ def train(recipe: Recipe) -> TrainingResult:
         weights=folder.model if finished else None,
         interrupted_by=interruption.signal,
     )
+
+
+def fit(trainer: Trainer, module: RestorationModule, batches: DataLoader, resume_point: ResumePoint | None) -> None:
+    """Run the training loop. Raises KeyboardInterrupt, where Lightning alone would end the process with status 1."""
+    checkpoint = resume_point.checkpoint if resume_point else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")  # its tips about workers, loggers and the like
+        try:
+            trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
 
 
 def photographs_of(recipe: Recipe) -> tuple[list[Photograph], list[Photograph]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from serpent_ir.errors import CheckpointError, RecipeError
+from serpent_ir.files import TEMPORARY_NAMES, replacing
 from serpent_ir.training.recipe import Recipe
 from serpent_ir.training.restoration_module import RestorationModule
 from serpent_ir.training.validation import Validation
 from serpent_ir.training.weights_file import save_weights
+
+log = logging.getLogger(__name__)
 
 MAY_CHANGE = {
     "run", "max_time", "val", "val_images", "validate_every", "checkpoint_every", "log_every", "threads", "workers",
@@ -52,6 +55,20 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
+
+    def prepare(self, keep_run: bool) -> None:
+        """Make the folder, and remove what killed sessions left half-written there.
+
+        Unless `keep_run`, remove all that a run leaves: the checkpoint first, so that no later session can continue
+        the old weights under the new recipe.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        leftovers = [*self.path.glob(TEMPORARY_NAMES), *self.path.glob(f".{self.checkpoint.name}.*")]
+        earlier = [self.checkpoint, self.best, self.model, self.metrics, self.recipe, self.environment]
+        if not keep_run and self.checkpoint.exists():
+            log.info("starting afresh: the run in %s is removed", self.path)
+        for path in leftovers + ([] if keep_run else earlier):
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -101,13 +118,15 @@ def changed_fields(folder: RunFolder, recipe: Recipe) -> list[str]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file so that at no time a half-written one is found under its name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 class CheckpointKeeper(Callback):
-    """Writes `last.ckpt` every `every` steps and at every stop, `best.safetensors` at the best validation so far."""
+    """Writes `last.ckpt` every `every` steps and at every stop, `best.safetensors` at the best validation so far.
+
+    The best weights come first: a checkpoint that knows of a best step never lies beside older best weights.
+    """
 
     def __init__(self, folder: RunFolder, validation: Validation, every: int, provenance: dict[str, Any]) -> None:
         self.folder = folder
@@ -118,17 +137,18 @@ class CheckpointKeeper(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         assert isinstance(module, RestorationModule)
         step = trainer.global_step
+        self.keep_best(module, step)
         if step % self.every == 0 or trainer.should_stop or step >= module.recipe.steps:
             save_checkpoint(trainer, self.folder.checkpoint)
+
+    def keep_best(self, module: RestorationModule, step: int) -> None:
+        """Write the weights of `step` when its validation is the best so far."""
         if self.validation.best_step == step:
             facts = {**self.provenance, "steps": step, "val_psnr": self.validation.best}
             save_weights(module, self.folder.best, facts)
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write a resumable checkpoint under a temporary name in the same folder, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    trainer.save_checkpoint(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write a resumable checkpoint, whole or not at all."""
+    with replacing(path) as temporary:
+        trainer.save_checkpoint(temporary)

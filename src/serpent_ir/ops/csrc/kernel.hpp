@@ -152,7 +152,7 @@ struct Scan {
             V sum = load<V>(q.skip) * x;
             for (int64_t n = 0; n < states; ++n) {
                 V state = load<V>(h + n * lanes);
-                state = exp2_of_negative(dt * load<V>(q.decay + n * lanes)) * state + drive * b[n];
+                state = exp2_of(dt * load<V>(q.decay + n * lanes)) * state + drive * b[n];
                 store(h + n * lanes, state);
                 sum += Weighted ? state * load<V>(q.weight + n * lanes) * c[n] : state * c[n];
             }
@@ -243,7 +243,7 @@ struct Scan {
             T* __restrict__ after = s.h + (t + 1) * states * lanes;
             T* __restrict__ decays = s.decay + t * states * lanes;
             for (int64_t n = 0; n < states; ++n) {
-                const V decay = exp2_of_negative(dt * load<V>(s.parameters.decay + n * lanes));
+                const V decay = exp2_of(dt * load<V>(s.parameters.decay + n * lanes));
                 store(decays + n * lanes, decay);
                 store(after + n * lanes, decay * load<V>(before + n * lanes) + drive * b[n]);
             }
@@ -362,8 +362,6 @@ struct Scan {
 
     // -------------------------------------------------------------------------------------------------- launchers
 
-    static int64_t lanes_of() { return lanes; }
-
     static int64_t scratch_bytes(const Problem<T>& p, bool backward) {
         Carver counter{nullptr, 0};
         if (backward) BackwardScratch(counter, p);
@@ -389,7 +387,7 @@ struct Scan {
         run_items(p, [&](const Work<T>& w, char* memory) { backward_item(p, grad, w, memory); });
     }
 
-    static constexpr Kernels<T> kernels() { return {lanes_of, scratch_bytes, forward, backward}; }
+    static constexpr Kernels<T> kernels() { return {scratch_bytes, forward, backward}; }
 };
 
 }  // namespace

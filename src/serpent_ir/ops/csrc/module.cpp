@@ -104,6 +104,11 @@ template <class T> class ScanProblem {
         p_.threads = threads;
         p_.softplus = softplus;
         require(int64_t(x.shape(1)) == height * width, "x does not have height * width pixels");
+        require(!dt_weight || (dt_weight->ndim() == 3 && int64_t(dt_weight->shape(0)) == p_.directions &&
+                               int64_t(dt_weight->shape(2)) == p_.channels),
+                "dt_weight must be (K, R, D)");
+        require(p_.rank > 0 || p_.directions == 1, "full-rank dt goes with one direction only");
+        require(p_.batch > 0 && p_.channels > 0 && p_.states > 0, "batch, channels and states must not be empty");
         require(p_.channels % groups == 0 && (groups == 1 || p_.directions == 1), "groups must divide the channels");
         const int64_t parameters = p_.directions * p_.channels;
         p_.x = dense<T>(x, count(x));
@@ -193,7 +198,6 @@ NB_MODULE(_native, m) {
         for (const InstructionSet* set : supported_sets()) names.append(set->name);
         return names;
     });
-    m.def("lanes", [](const std::string& name) { return find_set(name).f32.lanes(); }, "instruction_set"_a);
 #ifdef _OPENMP
     m.attr("openmp") = true;
 #else

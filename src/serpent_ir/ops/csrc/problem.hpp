@@ -62,7 +62,6 @@ struct Gradients {
 // One instruction set's kernels.
 template <class T>
 struct Kernels {
-    int64_t (*lanes)();
     int64_t (*scratch_bytes)(const Problem<T>&, bool backward);
     void (*forward)(const Problem<T>&, const Outputs<T>&);
     void (*backward)(const Problem<T>&, const Gradients<T>&);

@@ -40,17 +40,18 @@ template <class V, class T> SERPENT_INLINE void store_some(T* to, V v, int64_t c
     for (int64_t i = 0; i < count; ++i) to[i] = v[i];
 }
 
-// The larger one; the second when either is not a number. One instruction that compilers take for a comparison of
-// vectors only when they may assume that nothing is NaN.
-SERPENT_INLINE F32 larger(F32 a, F32 b) {
+// The larger and the smaller one; the second when either is not a number. One instruction each that compilers take for
+// a comparison of vectors only when they may assume that nothing is NaN.
 #if SERPENT_VECTOR_BYTES == 32
-    return (F32)_mm256_max_ps((__m256)a, (__m256)b);
+SERPENT_INLINE F32 larger(F32 a, F32 b) { return (F32)_mm256_max_ps((__m256)a, (__m256)b); }
+SERPENT_INLINE F32 smaller(F32 a, F32 b) { return (F32)_mm256_min_ps((__m256)a, (__m256)b); }
 #elif SERPENT_VECTOR_BYTES == 16 && defined(__SSE__)
-    return (F32)_mm_max_ps((__m128)a, (__m128)b);
+SERPENT_INLINE F32 larger(F32 a, F32 b) { return (F32)_mm_max_ps((__m128)a, (__m128)b); }
+SERPENT_INLINE F32 smaller(F32 a, F32 b) { return (F32)_mm_min_ps((__m128)a, (__m128)b); }
 #else
-    return a > b ? a : b;
+SERPENT_INLINE F32 larger(F32 a, F32 b) { return a > b ? a : b; }
+SERPENT_INLINE F32 smaller(F32 a, F32 b) { return a < b ? a : b; }
 #endif
-}
 
 template <class T, class V> SERPENT_INLINE T sum_of_lanes(V v) {
     const int lanes = sizeof(V) / sizeof(T);
@@ -61,11 +62,12 @@ template <class T, class V> SERPENT_INLINE T sum_of_lanes(V v) {
     return part[0];
 }
 
-// 2^x for x <= 0 (clamped at 2^-126, so that no denormal number arises; NaN stays NaN). Error below 1 ulp:
-// x = i + f with |f| <= 1/2, 2^f by a polynomial of degree 6 with 2^0 exactly 1 (relative error 2e-9).
-SERPENT_INLINE F32 exp2_of_negative(F32 x) {
-    const F32 lowest = splat<F32>(-126.0f), shifter = splat<F32>(12582912.0f);  // 1.5 * 2^23 rounds to an integer
-    x = larger(lowest, x);
+// 2^x, at least 2^-126, so that no denormal number arises, and infinite from x = 128 on; NaN stays NaN. Below 1 ulp off:
+// x = i + f with |f| <= 1/2, 2^f by a polynomial of degree 6 with 2^0 exactly 1 (relative error 2e-9), and 2^i from
+// the bits of a number that ends in i + 127, the exponent field of 2^i.
+SERPENT_INLINE F32 exp2_of(F32 x) {
+    const F32 shifter = splat<F32>(12582912.0f + 127.0f);  // adding 1.5 * 2^23 rounds to an integer
+    x = smaller(splat<F32>(128.0f), larger(splat<F32>(-126.0f), x));
     const F32 shifted = x + shifter;
     const F32 f = x - (shifted - shifter);
     F32 p = splat<F32>(1.53533620608e-4f);
@@ -75,9 +77,9 @@ SERPENT_INLINE F32 exp2_of_negative(F32 x) {
     p = p * f + 2.40226479136e-1f;
     p = p * f + 6.93147202855e-1f;
     p = p * f + 1.0f;
-    return (F32)((I32)p + ((I32)shifted << 23));
+    return p * (F32)((I32)shifted << 23);
 }
-SERPENT_INLINE F64 exp2_of_negative(F64 x) {
+SERPENT_INLINE F64 exp2_of(F64 x) {
     for (unsigned i = 0; i < sizeof(F64) / sizeof(double); ++i) x[i] = __builtin_exp2(x[i]);
     return x;
 }
@@ -88,7 +90,7 @@ SERPENT_INLINE F32 absolute(F32 x) { return (F32)((I32)x & 0x7fffffff); }
 // slope = softplus'(x) = the logistic function of x.
 SERPENT_INLINE F32 softplus(F32 x, F32* slope) {
     const F32 zero{};
-    const F32 e = exp2_of_negative(absolute(x) * -1.44269504088896341f);
+    const F32 e = exp2_of(absolute(x) * -1.44269504088896341f);
     const F32 s = e / (e + 2.0f), q = s * s;
     F32 p = splat<F32>(0.28011992069f);
     p = p * q + 0.28001804292f;
