@@ -10,7 +10,7 @@ import torch
 from tolerances import RELATIVE, relative_error
 from torch import Tensor
 
-from serpent_ir.ops import reference, selective_scan
+from serpent_ir.ops import portable, reference, selective_scan
 
 
 def sequence_problem(batch: int, channels: int, length: int, states: int, dtype: torch.dtype = torch.float32) -> Any:
@@ -114,6 +114,16 @@ def test_a_decay_without_bounds_forgets_everything(backend: str) -> None:
     at_once = (B * C).sum(1, keepdim=True) * torch.nn.functional.softplus(delta) * u
     assert relative_error(y, at_once) < RELATIVE[torch.float32]
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(y.sum(), [u, delta, A, B, C]))
+
+
+def test_several_segments_with_and_without_a_gradient(
+    agree: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "_SEGMENT_ELEMENTS", 1)  # as many segments as chunks
+    arguments = sequence_problem(2, 5, 300, 3)
+    agree(selective_scan, oracle, arguments, delta_softplus=True, backend="portable")
+    y = selective_scan(*arguments, delta_softplus=True, backend="portable")
+    assert relative_error(y, oracle(*arguments)) < RELATIVE[torch.float32]
 
 
 def test_negative_steps_grow_like_the_oracle(backend: str, agree: Callable[..., None]) -> None:

@@ -82,7 +82,8 @@ def test_same_bits_for_any_number_of_threads(map_problem: Problem) -> None:
 
 @pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
 def test_native_keeps_few_states_and_only_for_a_gradient(map_problem: Problem) -> None:
-    from serpent_ir.ops.scan_operator import STATE_INTERVAL, scan
+    from serpent_ir.ops.problem import STATE_INTERVAL
+    from serpent_ir.ops.scan_operator import scan
 
     x, dt_low, B, C, dt_weight, dt_bias, A, D = map_problem(1, 20, 20, 16, 4, 6)
     flat = [tensor.flatten(1, 2) for tensor in (x, dt_low, B, C)]

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from serpent_ir.ops.problem import STATE_INTERVAL, ScanProblem
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS, scan_order
 
 _SEGMENT_ELEMENTS = 1 << 21  # of one (B, steps, D, N) tensor; a handful of them is alive at a time
@@ -62,116 +63,67 @@ def _gather(gradient: Tensor, groups: int) -> Tensor:
     return gradient.unflatten(2, (groups, -1)).sum(3)
 
 
-def _segments(
-    x: Tensor,
-    dt: Tensor,
-    b: Tensor,
-    c: Tensor,
-    a: Tensor,
-    dt_weight: Tensor | None,
-    dt_bias: Tensor | None,
-    height: int,
-    width: int,
-    softplus: bool,
-    interval: int,
-    k: int,
-    reverse: bool = False,
-) -> Iterator[_Segment]:
-    batch, length, channels = x.shape
-    directions, _, states = a.shape
-    groups = b.shape[2] // directions
-    sequence = scan_order(ORDERS_OF_DIRECTIONS[directions][k], height, width, x.device)
-    size = interval * max(1, _SEGMENT_ELEMENTS // (interval * batch * channels * states))
-    starts = range(0, length, size)
+def _segments(p: ScanProblem, k: int, reverse: bool = False) -> Iterator[_Segment]:
+    """The sequence of direction k in segments of whole chunks, from the first to the last or the other way round."""
+    sequence = scan_order(ORDERS_OF_DIRECTIONS[p.directions][k], p.height, p.width, p.x.device)
+    size = STATE_INTERVAL * max(1, _SEGMENT_ELEMENTS // (STATE_INTERVAL * p.batch * p.channels * p.states))
+    starts = range(0, p.length, size)
+    streams = _streams(p, k)
     for start in reversed(starts) if reverse else starts:
-        steps = slice(start, min(start + size, length))
+        steps = slice(start, min(start + size, p.length))
         pixels = sequence[steps]
-        xs = x[:, pixels]
-        raw = dt[:, pixels, 0] if dt_weight is None else dt[:, pixels, k] @ dt_weight[k].t()
-        if dt_bias is not None:
-            raw = raw + dt_bias[k]
-        dts = F.softplus(raw) if softplus else raw
-        streams = slice(k * groups, (k + 1) * groups)
-        bs, cs = _spread(b[:, pixels, streams], channels), _spread(c[:, pixels, streams], channels)
-        decay = torch.exp(dts.unsqueeze(-1) * a[k])
-        yield _Segment(steps, pixels, xs, raw, dts, bs, cs, decay, (dts * xs).unsqueeze(-1) * bs)
+        x = p.x[:, pixels]
+        raw = p.dt[:, pixels, 0] if p.dt_weight is None else p.dt[:, pixels, k] @ p.dt_weight[k].t()
+        if p.dt_bias is not None:
+            raw = raw + p.dt_bias[k]
+        dt = F.softplus(raw) if p.softplus else raw
+        b, c = (_spread(rows[:, pixels, streams], p.channels) for rows in (p.b, p.c))
+        decay = torch.exp(dt.unsqueeze(-1) * p.a[k])
+        yield _Segment(steps, pixels, x, raw, dt, b, c, decay, (dt * x).unsqueeze(-1) * b)
 
 
-def forward(
-    x: Tensor,
-    dt: Tensor,
-    b: Tensor,
-    c: Tensor,
-    a: Tensor,
-    dt_weight: Tensor | None,
-    dt_bias: Tensor | None,
-    skip: Tensor | None,
-    weight: Tensor | None,
-    height: int,
-    width: int,
-    softplus: bool,
-    interval: int,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), empty unless asked for."""
-    batch, length, channels = x.shape
-    directions, _, states = a.shape
-    y = x.new_zeros(x.shape) if skip is None else (x * skip.sum(0)).contiguous()
-    last = x.new_empty(batch, directions, channels, states)
-    chunks = -(-length // interval) if keep_states else 1
-    kept = x.new_empty(batch, directions, chunks - 1, states, channels)
-    for k in range(directions):
-        state = x.new_zeros(batch, channels, states)
-        for s in _segments(x, dt, b, c, a, dt_weight, dt_bias, height, width, softplus, interval, k):
+def _streams(p: ScanProblem, k: int) -> slice:
+    return slice(k * p.groups, (k + 1) * p.groups)
+
+
+def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), none unless asked for."""
+    y = p.x.new_zeros(p.x.shape) if p.skip is None else (p.x * p.skip.sum(0)).contiguous()
+    last = p.x.new_empty(p.batch, p.directions, p.channels, p.states)
+    kept = p.x.new_empty(p.batch, p.directions, p.chunks - 1 if keep_states else 0, p.states, p.channels)
+    for k in range(p.directions):
+        state = p.x.new_zeros(p.batch, p.channels, p.states)
+        for s in _segments(p, k):
             h = s.states(state)
-            y[:, s.pixels] += ((h if weight is None else h * weight[k]) * s.c).sum(-1)
+            y[:, s.pixels] += ((h if p.weight is None else h * p.weight[k]) * s.c).sum(-1)
             state = h[:, -1]
             if keep_states:
-                first = s.steps.start // interval
-                ends = h[:, interval - 1 :: interval][:, : chunks - 1 - first].transpose(2, 3)
+                first = s.steps.start // STATE_INTERVAL
+                ends = h[:, STATE_INTERVAL - 1 :: STATE_INTERVAL][:, : kept.shape[2] - first].transpose(2, 3)
                 kept[:, k, first : first + ends.shape[1]] = ends
         last[:, k] = state
     return y, last, kept
 
 
-def backward(
-    grad_y: Tensor,
-    kept: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    b: Tensor,
-    c: Tensor,
-    a: Tensor,
-    dt_weight: Tensor | None,
-    dt_bias: Tensor | None,
-    skip: Tensor | None,
-    weight: Tensor | None,
-    height: int,
-    width: int,
-    softplus: bool,
-    interval: int,
-) -> list[Tensor | None]:
-    """Gradients of x, dt, b, c, a, dt_weight, dt_bias, skip and weight, None where the input is None."""
-    batch, _, channels = x.shape
-    directions, _, states = a.shape
-    groups = b.shape[2] // directions
-    grad_x = x.new_zeros(x.shape) if skip is None else (grad_y * skip.sum(0)).contiguous()
-    grad_dt, grad_b, grad_c, grad_a = (tensor.new_zeros(tensor.shape) for tensor in (dt, b, c, a))
-    grad_dt_weight = None if dt_weight is None else dt_weight.new_zeros(dt_weight.shape)
-    grad_dt_bias = None if dt_bias is None else dt_bias.new_zeros(dt_bias.shape)
-    grad_skip = None if skip is None else (grad_y * x).sum((0, 1)).repeat(directions, 1)
-    grad_weight = None if weight is None else weight.new_zeros(weight.shape)
-    for k in range(directions):
-        carry = x.new_zeros(batch, channels, states)  # decay * gradient of the state after the segment
-        streams = slice(k * groups, (k + 1) * groups)
-        for s in _segments(x, dt, b, c, a, dt_weight, dt_bias, height, width, softplus, interval, k, reverse=True):
-            start = s.steps.start // interval
-            initial = kept[:, k, start - 1].transpose(1, 2) if start else x.new_zeros(batch, channels, states)
+def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
+    """Gradients of the problem's tensors, None where one is None."""
+    grad_x = p.x.new_zeros(p.x.shape) if p.skip is None else (grad_y * p.skip.sum(0)).contiguous()
+    grad_dt, grad_b, grad_c, grad_a = (tensor.new_zeros(tensor.shape) for tensor in (p.dt, p.b, p.c, p.a))
+    grad_dt_weight = None if p.dt_weight is None else p.dt_weight.new_zeros(p.dt_weight.shape)
+    grad_dt_bias = None if p.dt_bias is None else p.dt_bias.new_zeros(p.dt_bias.shape)
+    grad_skip = None if p.skip is None else (grad_y * p.x).sum((0, 1)).repeat(p.directions, 1)
+    grad_weight = None if p.weight is None else p.weight.new_zeros(p.weight.shape)
+    for k in range(p.directions):
+        carry = p.x.new_zeros(p.batch, p.channels, p.states)  # decay * gradient of the state after the segment
+        streams = _streams(p, k)
+        for s in _segments(p, k, reverse=True):
+            start = s.steps.start // STATE_INTERVAL
+            initial = kept[:, k, start - 1].transpose(1, 2) if start else torch.zeros_like(carry)
             h = s.states(initial)
             gy = grad_y[:, s.pixels].unsqueeze(-1)
             if grad_weight is not None:
                 grad_weight[k] += (gy * h * s.c).sum((0, 1))
-            gy = gy if weight is None else gy * weight[k]
+            gy = gy if p.weight is None else gy * p.weight[k]
             # g[t] = c[t] gy[t] + decay[t + 1] g[t + 1]: the prefix scan in reversed time.
             source = (gy * s.c).flip(1)
             source[:, 0] += carry
@@ -181,18 +133,18 @@ def backward(
             carry = past[:, 0]
             product = past * torch.cat([initial.unsqueeze(1), h[:, :-1]], dim=1)
             through_b = (g * s.b).sum(-1)
-            graw = s.x * through_b + (product * a[k]).sum(-1)
-            if softplus:
+            graw = s.x * through_b + (product * p.a[k]).sum(-1)
+            if p.softplus:
                 graw = graw * torch.sigmoid(s.dt_raw)
             grad_x[:, s.pixels] += s.dt * through_b
             grad_a[k] += (product * s.dt.unsqueeze(-1)).sum((0, 1))
-            grad_b[:, s.pixels, streams] = _gather(g * (s.dt * s.x).unsqueeze(-1), groups)
-            grad_c[:, s.pixels, streams] = _gather(gy * h, groups)
+            grad_b[:, s.pixels, streams] = _gather(g * (s.dt * s.x).unsqueeze(-1), p.groups)
+            grad_c[:, s.pixels, streams] = _gather(gy * h, p.groups)
             if grad_dt_bias is not None:
                 grad_dt_bias[k] += graw.sum((0, 1))
-            if dt_weight is None or grad_dt_weight is None:
+            if p.dt_weight is None or grad_dt_weight is None:
                 grad_dt[:, s.pixels, 0] = graw
             else:
-                grad_dt[:, s.pixels, k] = graw @ dt_weight[k]
-                grad_dt_weight[k] += torch.einsum("btd,btr->dr", graw, dt[:, s.pixels, k])
+                grad_dt[:, s.pixels, k] = graw @ p.dt_weight[k]
+                grad_dt_weight[k] += torch.einsum("btd,btr->dr", graw, p.dt[:, s.pixels, k])
     return [grad_x, grad_dt, grad_b, grad_c, grad_a, grad_dt_weight, grad_dt_bias, grad_skip, grad_weight]

@@ -1,0 +1,133 @@
+"""One scan as its backends see it: the arguments of the operator `serpent::scan`, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from serpent_ir.errors import DtypeError, RangeError, ShapeError
+from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
+
+STATE_INTERVAL = 64
+"""Steps between two states that are kept for the backward pass."""
+
+
+@dataclass(frozen=True)
+class ScanProblem:
+    """One operator serves sequences and maps. All tensors have one type, float32 or float64.
+
+    x: (B, L, D), the input, L = height * width pixels, channels last. A sequence is a map of height 1.
+    dt: (B, L, K, R), low-rank step sizes; or (B, L, 1, D), those of every channel, when dt_weight is None.
+    b, c: (B, L, S, N), one row for each of S = K * G streams: K directions, or G groups of channels (K or G is 1).
+    a: (K, D, N), negative.
+    dt_weight: (K, D, R) or None. dt_bias, skip: (K, D) or None.
+    weight: (K, D, N) or None, a factor of c that depends on channel and state only.
+    softplus: whether step sizes go through softplus.
+    """
+
+    x: Tensor
+    dt: Tensor
+    b: Tensor
+    c: Tensor
+    a: Tensor
+    dt_weight: Tensor | None
+    dt_bias: Tensor | None
+    skip: Tensor | None
+    weight: Tensor | None
+    height: int
+    width: int
+    softplus: bool
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The differentiable arguments, in their order."""
+        return self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def channels(self) -> int:
+        return self.x.shape[2]
+
+    @property
+    def directions(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def states(self) -> int:
+        return self.a.shape[2]
+
+    @property
+    def streams(self) -> int:
+        return self.b.shape[2]
+
+    @property
+    def groups(self) -> int:
+        return self.streams // self.directions
+
+    @property
+    def rank(self) -> int:
+        """R; 0 when the step sizes are those of every channel."""
+        return 0 if self.dt_weight is None else self.dt_weight.shape[2]
+
+    @property
+    def chunks(self) -> int:
+        """How many stretches of `STATE_INTERVAL` steps a sequence has; all but the last end with a kept state."""
+        return (self.length + STATE_INTERVAL - 1) // STATE_INTERVAL
+
+    def check(self) -> None:
+        """Raises ShapeError, DtypeError or RangeError unless all is as the kernels rely on.
+
+        The public functions have checked their own arguments, by their own names, before. A is looked at on the CPU
+        only: elsewhere that would wait for the device.
+        """
+        x, a, b = self.x, self.a, self.b
+        if x.ndim != 3 or a.ndim != 3 or b.ndim != 4 or 0 in (*x.shape, *a.shape, b.shape[2]):
+            came = f"x {tuple(x.shape)}, a {tuple(a.shape)}, b {tuple(b.shape)}"
+            raise ShapeError(came, "(B, L, D), (K, D, N), (B, L, S, N), nothing empty")
+        if self.height * self.width != self.length:
+            raise ShapeError(f"height {self.height} and width {self.width}", f"height * width = L = {self.length}")
+        if self.directions not in ORDERS_OF_DIRECTIONS or self.streams != self.directions * self.groups:
+            raise ShapeError(f"{self.directions} directions and {self.streams} rows", "K = 1, 2 or 4, and K * G rows")
+        if 1 not in (self.directions, self.groups) or self.channels % self.groups:
+            raise ShapeError(
+                f"{self.groups} groups of {self.channels} channels in {self.directions} directions",
+                "a number of groups that divides D, and either one group or one direction",
+            )
+        if self.dt_weight is None and self.directions != 1:
+            raise ShapeError(
+                f"no dt_weight with {self.directions} directions", "full-rank step sizes with one direction only"
+            )
+        pixels, parameters = (self.batch, self.length), (self.directions, self.channels)
+        expected = {
+            "dt": (*pixels, 1, self.channels) if self.dt_weight is None else (*pixels, self.directions, self.rank),
+            "b": (*pixels, self.streams, self.states),
+            "c": (*pixels, self.streams, self.states),
+            "a": (*parameters, self.states),
+            "dt_weight": (*parameters, self.rank),
+            "dt_bias": parameters,
+            "skip": parameters,
+            "weight": (*parameters, self.states),
+        }
+        for name, shape in expected.items():
+            tensor: Tensor | None = getattr(self, name)
+            if tensor is None:
+                continue
+            if tuple(tensor.shape) != shape:
+                raise ShapeError(f"{name} of serpent::scan has shape {tuple(tensor.shape)}", str(shape))
+            if tensor.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64):
+                raise DtypeError(f"x of {x.dtype} and {name} of {tensor.dtype}", "float32 or float64, the same for all")
+        if a.device.type == "cpu" and not bool((a < 0).all()):
+            raise RangeError(
+                f"A has entries from {a.min().item():g} to {a.max().item():g}",
+                "negative entries only",
+                "Parametrise A as -exp(A_log): a system with A >= 0 does not decay.",
+            )
