@@ -19,7 +19,7 @@ INSTRUCTION_SET_VARIABLE = "SERPENT_INSTRUCTION_SET"
 unavailable: str | None = None
 """Why the backend cannot run at all, or None."""
 try:
-    from serpent_ir.ops import _native
+    import serpent_ir.ops._native as _native
 except ImportError as error:
     unavailable = f"the compiled part is not installed ({error}); installing again with a C++17 compiler builds it"
 
