@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serpent_ir.evaluation import describe_machine, write_json
+from serpent_ir.json_file import write_json
+from serpent_ir.machine import describe_machine
 from serpent_ir.ops import reference, selective_scan_2d, use_backend
 
 RESULTS = Path(__file__).parent / "results"

@@ -44,8 +44,9 @@ def evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from serpent_ir.errors import FileWriteError
-    from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, draw_panel, write_json
+    from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, draw_panel
     from serpent_ir.images import write_image
+    from serpent_ir.json_file import write_json
 
     options = parse_options(option)
     evaluator = Evaluator(task, model, options=options, seed=seed, quantized=quantized, device=device, backend=backend)

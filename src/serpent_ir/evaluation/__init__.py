@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from serpent_ir.evaluation.evaluator import Evaluator
-from serpent_ir.evaluation.json_file import write_json
-from serpent_ir.evaluation.machine import describe_machine
 from serpent_ir.evaluation.panel import PanelRow, draw_panel
 from serpent_ir.evaluation.protocol import Pair, measure, read_pair
 from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore, Scores
@@ -17,9 +15,7 @@ __all__ = [
     "Pair",
     "PanelRow",
     "Scores",
-    "describe_machine",
     "draw_panel",
     "measure",
     "read_pair",
-    "write_json",
 ]

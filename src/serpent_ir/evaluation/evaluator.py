@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from serpent_ir.errors import DataError, ImageReadError, RangeError, RestorationError, ShapeError, out_of_memory_as
-from serpent_ir.evaluation.machine import describe_machine
 from serpent_ir.evaluation.panel import PanelRow, centre
 from serpent_ir.evaluation.protocol import Pair, measure, read_pair
 from serpent_ir.evaluation.results import Evaluation, FailedImage, ImageScore
 from serpent_ir.files import printable
 from serpent_ir.images import list_folder
+from serpent_ir.machine import describe_machine
 from serpent_ir.restoration import Degrader, Restorer
 
 OnImage = Callable[[int, int, "ImageScore | FailedImage"], None]

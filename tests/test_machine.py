@@ -5,8 +5,7 @@ import platform
 
 import torch
 
-from serpent_ir.evaluation import describe_machine
-from serpent_ir.evaluation.machine import package_version
+from serpent_ir.machine import describe_machine, package_version
 
 
 def test_describes_processor_and_versions_but_not_the_place() -> None:
