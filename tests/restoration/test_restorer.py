@@ -149,6 +149,20 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     torch.testing.assert_close(Restorer("denoise", path, "cpu")(image), expected)
 
 
+def test_a_model_that_enlarges(tmp_path: Path) -> None:
+    model = create_model("swinir-sr", embed_channels=12, depths=(1,), heads=(2,), window_size=4, upscale=3)
+    torch.save({"params": model.state_dict()}, tmp_path / "x3.pth")
+    restorer = Restorer(model=str(tmp_path / "x3.pth"), device="cpu")
+    pixels = torch.rand(3, 5, 7)
+    assert restorer(pixels).shape == (3, 15, 21) and restorer(pixels[None]).shape == (1, 3, 15, 21)
+    alpha = torch.linspace(0, 1, 7).expand(1, 5, 7)
+    picture = restorer.restore_picture(Picture(pixels, alpha, bit_depth=16))
+    assert torch.equal(picture.pixels, restorer(pixels)) and picture.bit_depth == 16
+    assert picture.alpha is not None and picture.alpha.shape == (1, 15, 21)
+    torch.testing.assert_close(picture.alpha[:, 7, 4:-4:3], alpha[:, 2, 1:-1], rtol=0, atol=1e-6)
+    assert torch.equal(restorer.restore_picture(Picture(pixels)).pixels, picture.pixels)
+
+
 def test_models_that_are_not_for_colour_images(tmp_path: Path) -> None:
     path = tmp_path / "gray.safetensors"
     model = create_model("serpent-b", in_channels=1, out_channels=1, **TINY)

@@ -22,8 +22,9 @@ def count_parameters(model: nn.Module) -> int:
 def count_gmac(model: nn.Module, height: int, width: int, batch: int = 1) -> float:
     """Billions of multiply-accumulates of one forward pass; nothing is computed (meta tensors).
 
-    One per multiplication in convolutions and matrix products, 5 per element of a LayerNorm, and
-    9 L (K D) N + L (K D) for a scan of L pixels with L (K D) R for its step sizes; nothing for pointwise functions.
+    One per multiplication in convolutions and matrix products, 5 per element of a normalisation, 4 when it has no
+    weights, and 9 L (K D) N + L (K D) for a scan of L pixels with L (K D) R for its step sizes;
+    nothing for pointwise functions.
     """
     on_meta = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
@@ -33,8 +34,16 @@ def count_gmac(model: nn.Module, height: int, width: int, batch: int = 1) -> flo
     return counter.get_total_flops() / 2 / 1e9  # torch counts a multiplication and an addition as two
 
 
-def _layer_norm(x: Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return 2 * 5 * x.numel()
+def _norm(x: Shape, weight: Shape | None) -> int:
+    return 2 * (4 if weight is None else 5) * x.numel()
+
+
+def _layer_norm(x: Shape, shape: Shape, weight: Shape | None, *args: Any, **kwargs: Any) -> int:
+    return _norm(x, weight)
+
+
+def _other_norm(x: Shape, weight: Shape | None, *args: Any, **kwargs: Any) -> int:
+    return _norm(x, weight)
 
 
 def _scan(x: Shape, dt: Shape, b: Shape, c: Shape, a: Shape, dt_weight: Shape | None, *args: Any, **kwargs: Any) -> int:
@@ -44,4 +53,10 @@ def _scan(x: Shape, dt: Shape, b: Shape, c: Shape, a: Shape, dt_weight: Shape | 
     return 2 * (9 * states + 1 + rank) * batch * length * directions * channels
 
 
-_FORMULAS = {torch.ops.aten.native_layer_norm: _layer_norm, torch.ops.serpent.scan: _scan}
+_FORMULAS = {
+    torch.ops.aten.native_layer_norm: _layer_norm,
+    torch.ops.aten.native_group_norm: _other_norm,
+    torch.ops.aten.native_batch_norm: _other_norm,
+    torch.ops.aten._native_batch_norm_legit: _other_norm,  # what torch makes of an InstanceNorm on meta tensors
+    torch.ops.serpent.scan: _scan,
+}

@@ -1,6 +1,7 @@
 """Restoration models: (B, 3, H, W) in [0, 1] to the same shape, at any size."""
 
-from serpent_ir.models.checkpoint import ModelCard, load_model, read_card, save_model
+from serpent_ir.models.card import ModelCard
+from serpent_ir.models.checkpoint import load_model, read_card, save_model
 from serpent_ir.models.embedded import embedded_weights, list_embedded
 from serpent_ir.models.registry import create_model, list_models
 

@@ -1,7 +1,8 @@
 """One file, one model: weights, configuration, task and provenance in a safetensors file.
 
-The file explains itself: any safetensors reader finds the tensors under their PyTorch names, and in the header's
+Such a file explains itself: any safetensors reader finds the tensors under their PyTorch names, and in the header's
 metadata (strings) `format`, `version`, `model` (registry name), `config` (JSON), `task` and `provenance` (JSON).
+The files that the authors of other models publish are read as well (published.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,12 @@ from torch import nn
 
 from serpent_ir.errors import CheckpointError, SerpentError
 from serpent_ir.files import replacing
+from serpent_ir.models.card import ModelCard
+from serpent_ir.models.published import is_published, read_published
 from serpent_ir.models.registry import create_model
 
 FORMAT = "serpent-ir"
 VERSION = "1"
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a weights file says of itself, read from its header alone.
-
-    model: registry name. config: the fields of its configuration. task: what it was trained for, None when not said.
-    provenance: whatever was noted when it was saved. dtype: of the stored tensors in safetensors' words ("F16"),
-    several with commas. parameters: how many numbers are stored.
-    """
-
-    model: str
-    config: dict[str, Any]
-    task: str | None
-    provenance: dict[str, Any]
-    dtype: str
-    parameters: int
 
 
 def save_model(
@@ -92,8 +77,11 @@ def save_model(
 def read_card(path: str | os.PathLike[str]) -> ModelCard:
     """Model, configuration, task, provenance, type and number of parameters of a weights file.
 
-    Raises `CheckpointError` when the file is missing, damaged, or not one that `save_model` wrote.
+    Of a file that `save_model` wrote, only the header is read. Raises `CheckpointError` when the file is missing,
+    damaged, or of another kind.
     """
+    if is_published(path):
+        return read_published(path)[0]
     with _opened(path) as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
@@ -121,30 +109,42 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
     """The model of a weights file, float32, in evaluation mode, on `device`.
 
+    path: a file that `save_model` wrote; or one of those that the authors of SwinIR or Restormer publish, which ends in
+        `.pth` or `.pt`: architecture and sizes are recognised from its tensors, and nothing but tensors is unpickled.
+
     Raises:
-        CheckpointError: the file is missing, damaged, not one of ours, or does not fit the model it names.
+        CheckpointError: the file is missing, damaged, of another kind, or does not fit the model it names.
     """
-    card = read_card(path)
-    try:
-        with torch.device("meta"):  # no memory is taken before the file is known to hold that many numbers
-            expected = create_model(card.model, **card.config).state_dict()
-    except (SerpentError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} describes a model that cannot be made: {error}") from error
-    with _opened(path) as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-        if shapes != wanted:
-            different = sorted(dict(shapes.items() ^ wanted.items()))
-            raise CheckpointError(
-                f"{path} does not fit {card.model}: {len(different)} tensors are missing, unknown, or of another shape,"
-                f" the first of them {different[0]}"
-            )
-        tensors = {name: file.get_tensor(name) for name in shapes}
+    if is_published(path):
+        card, tensors = read_published(path)
+        _check_fit(path, card, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    else:
+        card = read_card(path)
+        with _opened(path) as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            _check_fit(path, card, shapes)
+            tensors = {name: file.get_tensor(name) for name in shapes}
     if not all(tensor.is_floating_point() for tensor in tensors.values()):
         raise CheckpointError(f"{path} holds tensors of {card.dtype}", "floating point")
     model = create_model(card.model, **card.config)
     model.load_state_dict(tensors)
     return model.to(device).eval()
+
+
+def _check_fit(path: str | os.PathLike[str], card: ModelCard, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise CheckpointError unless the model that the card describes has parameters of just these names and shapes."""
+    try:
+        with torch.device("meta"):  # no memory is taken before the file is known to hold that many numbers
+            expected = create_model(card.model, **card.config).state_dict()
+    except (SerpentError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} describes a model that cannot be made: {error}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    if shapes != wanted:
+        different = sorted(dict(shapes.items() ^ wanted.items()))
+        raise CheckpointError(
+            f"{path} does not fit {card.model}: {len(different)} tensors are missing, unknown, or of another shape,"
+            f" the first of them {different[0]}"
+        )
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -163,5 +163,5 @@ def _opened(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error})",
             "a file written by save_model",
-            "Pickled checkpoints are never opened: they can run any code.",
+            "Of pickled files, only .pth and .pt with the weights of SwinIR or Restormer are read.",
         ) from error

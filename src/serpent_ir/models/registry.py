@@ -8,12 +8,26 @@ from typing import Any
 from torch import nn
 
 from serpent_ir.errors import UnknownNameError
+from serpent_ir.models.restormer import Restormer, RestormerConfig
 from serpent_ir.models.serpent import Serpent, SerpentConfig
+from serpent_ir.models.swinir import SwinIR, SwinIRConfig
+from serpent_ir.models.unet import UNet, UNetConfig
+
+# SwinIR as its authors have it, larger than in the comparison with Serpent.
+_SWINIR = SwinIRConfig("swinir", embed_channels=180, depths=(6,) * 6, heads=(6,) * 6, mlp_ratio=2.0)
 
 _MODELS: dict[str, tuple[type[nn.Module], Any]] = {
     "serpent-b": (Serpent, SerpentConfig("serpent-b", patch_size=4)),
     "serpent-l": (Serpent, SerpentConfig("serpent-l", patch_size=2)),
     "serpent-h": (Serpent, SerpentConfig("serpent-h", patch_size=1)),
+    "unet-32": (UNet, UNetConfig("unet-32", channels=32)),
+    "unet-128": (UNet, UNetConfig("unet-128", channels=128)),
+    "swinir-b": (SwinIR, SwinIRConfig("swinir-b", embed_channels=96)),
+    "swinir-l": (SwinIR, SwinIRConfig("swinir-l", embed_channels=180)),
+    "restormer": (Restormer, RestormerConfig("restormer", dim=24)),
+    "swinir": (SwinIR, _SWINIR),
+    "swinir-sr": (SwinIR, dataclasses.replace(_SWINIR, name="swinir-sr", upsampler="pixelshuffle", upscale=2)),
+    "restormer-48": (Restormer, RestormerConfig("restormer-48", dim=48)),
 }
 
 

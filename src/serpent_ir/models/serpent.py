@@ -1,7 +1,7 @@
 """Serpent: multi-scale image restoration with four-direction selective scans (arXiv 2403.17902, section 3).
 
-Leaf to root: VSSBlock -> PatchMerging, PatchExpanding -> SerpentConfig -> Serpent. Feature maps are channels-last,
-(B, H, W, C), everywhere inside; images are (B, 3, H, W) at the door.
+Leaf to root: GatedConvBlock -> VSSBlock -> PatchMerging, PatchExpanding -> SerpentConfig -> Serpent. Feature maps are
+channels-last, (B, H, W, C), everywhere inside; images are (B, 3, H, W) at the door.
 """
 
 from __future__ import annotations
@@ -18,38 +18,62 @@ from serpent_ir.models.padding import crop, pad_to_multiple
 from serpent_ir.ops import selective_scan_2d
 
 
-class VSSBlock(nn.Module):
-    """x + out_proj(LayerNorm(SS2D(SiLU(DWConv3x3(a)))) * SiLU(z)) with [a, z] = in_proj(LayerNorm(x)).
+class GatedConvBlock(nn.Module):
+    """x + out_proj(LayerNorm(SiLU(DWConv3x3(a))) * SiLU(z)) with [a, z] = in_proj(LayerNorm(x)), `inner` channels wide.
 
-    (B, H, W, c) to the same. Paper, figure 2; the scan is initialised as in S4D-real and Mamba (ops/README.md).
+    (B, H, W, c) to the same: a VSS block without its scan.
     """
 
-    def __init__(self, channels: int, directions: int, expansion: int, states: int, rank: int) -> None:
+    def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        inner = expansion * channels
-        self.sizes = (rank, states, states)
-        self.directions = directions
         self.norm = nn.LayerNorm(channels)
         self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
         self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
-        self.x_proj = nn.Linear(inner, directions * sum(self.sizes), bias=False)
-        self.dt_weight = nn.Parameter((torch.rand(directions, inner, rank) * 2 - 1) * rank**-0.5)
-        step = torch.exp(torch.empty(directions, inner).uniform_(math.log(1e-3), math.log(1e-1)))
-        self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus(dt_bias) = step
-        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, states + 1)).repeat(directions, inner, 1))
-        self.D = nn.Parameter(torch.ones(directions, inner))
         self.scan_norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         a, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
         a = F.silu(self.conv(a.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return x + self.out_proj(self.scan_norm(self.scan(a)) * F.silu(z))
+
+    def scan(self, a: Tensor) -> Tensor:
+        """What a VSS block does between convolution and norm: nothing here."""
+        return a
+
+
+class VSSBlock(GatedConvBlock):
+    """x + out_proj(LayerNorm(SS2D(SiLU(DWConv3x3(a)))) * SiLU(z)) with [a, z] = in_proj(LayerNorm(x)).
+
+    (B, H, W, c) to the same. Paper, figure 2; the scan is initialised as in S4D-real and Mamba (ops/README.md).
+    """
+
+    def __init__(self, channels: int, directions: int, expansion: int, states: int, rank: int) -> None:
+        inner = expansion * channels
+        super().__init__(channels, inner)
+        self.sizes = (rank, states, states)
+        self.directions = directions
+        self.x_proj = nn.Linear(inner, directions * sum(self.sizes), bias=False)
+        self.dt_weight = nn.Parameter((torch.rand(directions, inner, rank) * 2 - 1) * rank**-0.5)
+        step = torch.exp(torch.empty(directions, inner).uniform_(math.log(1e-3), math.log(1e-1)))
+        self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus(dt_bias) = step
+        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, states + 1)).repeat(directions, inner, 1))
+        self.D = nn.Parameter(torch.ones(directions, inner))
+
+    def scan(self, a: Tensor) -> Tensor:
         # One matrix product for all directions: a pointwise projection does not depend on the order of the scan.
         rows = self.x_proj(a).unflatten(-1, (self.directions, -1))
         dt_low, B, C = rows.split(self.sizes, dim=-1)
         A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
-        y = selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, A, self.D)
-        return x + self.out_proj(self.scan_norm(y) * F.silu(z))
+        return selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, A, self.D)
+
+
+def twin_width(channels: int, directions: int, expansion: int, states: int, rank: int) -> int:
+    """The inner width that gives a GatedConvBlock as many parameters as the VSSBlock of these sizes, within 0.1 %."""
+    inner, reduced = expansion * channels, rank + 2 * states
+    per_channel = 3 * channels + 12  # two projections in, one out; 9 + 1 of the convolution, 2 of its norm
+    scan = inner * directions * (reduced + rank + 1 + states + 1)  # x_proj, dt_weight, dt_bias, A_log, D
+    return inner + round(scan / per_channel)
 
 
 class PatchMerging(nn.Module):
@@ -100,6 +124,7 @@ class SerpentConfig:
     depths_down: tuple[int, ...] = (2, 2, 3)
     depth_bottleneck: int = 3
     depths_up: tuple[int, ...] = (0, 2, 2)
+    block: str = "vss"  # or "conv": the convolutional twin, blocks without a scan and with as many parameters
     directions: int = 4
     expansion: int = 2
     channels_per_state: int = 6  # N = ceil(c / 6), the paper's "hidden dimension c/6"
@@ -116,6 +141,8 @@ class SerpentConfig:
             )
         if self.directions not in (1, 2, 4):
             raise RangeError(f"directions={self.directions}", "1, 2 or 4")
+        if self.block not in ("vss", "conv"):
+            raise RangeError(f"block={self.block!r}", "'vss' or 'conv'")
         if self.skip not in ("add", "concat"):
             raise RangeError(f"skip={self.skip!r}", "'add' or 'concat'")
         sizes = ("patch_size", "in_channels", "out_channels", "embed_channels", "expansion")
@@ -158,9 +185,10 @@ class Serpent(nn.Module):
     def _blocks(self, channels: int, depth: int) -> nn.Sequential:
         config = self.config
         states, rank = -(-channels // config.channels_per_state), -(-channels // config.channels_per_rank)
-        return nn.Sequential(
-            *(VSSBlock(channels, config.directions, config.expansion, states, rank) for _ in range(depth))
-        )
+        sizes = (channels, config.directions, config.expansion, states, rank)
+        if config.block == "conv":
+            return nn.Sequential(*(GatedConvBlock(channels, twin_width(*sizes)) for _ in range(depth)))
+        return nn.Sequential(*(VSSBlock(*sizes) for _ in range(depth)))
 
     def forward(self, image: Tensor) -> Tensor:
         config = self.config

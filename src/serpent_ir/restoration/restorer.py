@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
@@ -25,9 +26,9 @@ class Restorer:
     """One model on one device, ready to restore.
 
     task: what went wrong with the images; chooses the embedded weights.
-    model: a registry name with embedded weights for `task`; a path to a file that `save_model` wrote (a Path, or a
-        string that ends in .safetensors); or a module that maps (B, 3, H, W) to the same shape, which is moved to
-        `device` and put into evaluation mode as it is.
+    model: a registry name with embedded weights for `task`; a path to a weights file that `load_model` reads (a Path,
+        or a string that ends in .safetensors, .pth or .pt); or a module that maps (B, 3, H, W) to the same shape or a
+        multiple of H and W, which is moved to `device` and put into evaluation mode as it is.
     device: None takes CUDA, else MPS, else the CPU.
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
 
@@ -66,7 +67,8 @@ class Restorer:
     def __call__(self, image: Tensor) -> Tensor:
         """Restore a tensor (3, H, W) or (B, 3, H, W), floating point, nominally in [0, 1], any H, W >= 1.
 
-        Returns float32 of the same shape, clipped to [0, 1], on the device of `image`.
+        Returns float32 of the same shape, clipped to [0, 1], on the device of `image`; H and W times `upscale` for a
+        model that enlarges images, such as SwinIR with an up-sampler.
         Raises ShapeError or DtypeError for another input, RestorationError when the result is not finite or memory
         does not suffice.
         """
@@ -86,11 +88,17 @@ class Restorer:
         if not bool(torch.isfinite(restored).all()):
             came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
             raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
-        return restored.clamp(0, 1).reshape(image.shape).to(image.device)
+        return restored.clamp(0, 1).reshape(*image.shape[:-2], *restored.shape[-2:]).to(image.device)
 
     def restore_picture(self, picture: Picture, name: str = "") -> Picture:
-        """`picture` with its pixels restored; alpha, bit depth and metadata stay. `name` is not used."""
-        return replace(picture, pixels=self(picture.pixels))
+        """`picture` with its pixels restored; alpha, bit depth and metadata stay. `name` is not used.
+
+        Where the model enlarges the image, alpha is enlarged by bicubic interpolation.
+        """
+        pixels, alpha = self(picture.pixels), picture.alpha
+        if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
+            alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
+        return replace(picture, pixels=pixels, alpha=alpha)
 
     def restore_file(self, source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
         """Restore the image file `source` into `target`, a file name or an existing folder; returns the file's path.
@@ -143,7 +151,7 @@ def restore(
 
 def find_weights(task: str, model: str | Path) -> Path:
     """The weights file that `model` stands for; see `Restorer`."""
-    if isinstance(model, str) and not model.endswith(".safetensors"):
+    if isinstance(model, str) and not model.lower().endswith((".safetensors", ".pth", ".pt")):
         return embedded_weights(task, model)
     return Path(model)
 

@@ -117,14 +117,22 @@ struct Scan {
 
     // ---------------------------------------------------------------------------------------------------- forwards
 
+    // Memory is asked for this many steps ahead. A step down a column takes its lines from other pages than the step
+    // before, which no processor foresees. Few steps, since lines a power of two apart share a few places in the cache.
+    static constexpr int64_t ahead = 4;
+
+    SERPENT_INLINE void fetch(const T* from, int64_t count) {
+        for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + i);
+    }
+
     struct ForwardScratch {
-        int64_t* pixels;
+        int64_t* pixels;  // of a chunk and of the steps after it that are fetched
         Parameters* parameters;
         T* dt;  // (steps, lanes)
         T* h;   // (vectors, N, lanes)
         ForwardScratch(Carver& s, const Problem<T>& p) {
             const int64_t vectors = vectors_of_slot(p);
-            pixels = s.take<int64_t>(p.interval);
+            pixels = s.take<int64_t>(p.interval + ahead);
             dt = s.take<T>(p.interval * lanes);
             h = s.take<T>(vectors * p.states * lanes);
             parameters = s.take<Parameters>(vectors);
@@ -138,14 +146,23 @@ struct Scan {
 
     template <bool Weighted>
     static void forward_chunk(const Problem<T>& p, const Parameters& q, T* __restrict__ h, T* __restrict__ step_sizes,
-                              const int64_t* pixels, int64_t steps, const Work<T>& w, int64_t k, int64_t channel,
-                              int64_t count, T* y) {
+                              const int64_t* pixels, int64_t steps, int64_t known, const Work<T>& w, int64_t k,
+                              int64_t channel, int64_t count, T* y) {
         const int64_t states = p.states, stream = p.groups > 1 ? w.group : k, base = w.image * p.height * p.width;
         // A pass of its own: steps do not wait for each other here, and the recurrence does not wait for softplus.
-        for (int64_t t = 0; t < steps; ++t)
+        for (int64_t t = 0; t < steps; ++t) {
+            if (t + ahead < known && p.rank) fetch(row(p.dt, base + pixels[t + ahead], k), p.rank);
             store(step_sizes + t * lanes, step_size(p, q, base + pixels[t], k, channel, count, nullptr));
+        }
         for (int64_t t = 0; t < steps; ++t) {
             const int64_t pixel = base + pixels[t], at = pixel * p.channels + channel;
+            if (t + ahead < known) {
+                const int64_t later = base + pixels[t + ahead];
+                fetch(row(p.b, later, stream), states);
+                fetch(row(p.c, later, stream), states);
+                fetch(p.x + later * p.channels + channel, lanes);
+                if (k) fetch(y + later * p.channels + channel, lanes);
+            }
             const V dt = load<V>(step_sizes + t * lanes), x = load_some<V>(p.x + at, count);
             const V drive = dt * x;
             const T *b = row(p.b, pixel, stream), *c = row(p.c, pixel, stream);
@@ -179,13 +196,14 @@ struct Scan {
             for (int64_t chunk = 0; chunk < chunks; ++chunk) {
                 const int64_t first = chunk * p.interval;
                 const int64_t steps = length - first < p.interval ? length - first : p.interval;
-                fill_pixels(order_of(k, p.directions), p.height, p.width, first, steps, s.pixels);
+                const int64_t known = length - first < steps + ahead ? length - first : steps + ahead;
+                fill_pixels(order_of(k, p.directions), p.height, p.width, first, known, s.pixels);
                 for (int64_t v = 0; v < w.vectors; ++v) {
                     const int64_t channel = w.first_channel + v * lanes, left = w.channels - v * lanes;
                     const int64_t count = left < lanes ? left : lanes;
                     T* h = s.h + v * block;
                     auto run = p.weight ? forward_chunk<true> : forward_chunk<false>;
-                    run(p, s.parameters[v], h, s.dt, s.pixels, steps, w, k, channel, count, out.y);
+                    run(p, s.parameters[v], h, s.dt, s.pixels, steps, known, w, k, channel, count, out.y);
                     const int64_t direction = w.image * p.directions + k;
                     if (out.kept && chunk + 1 < chunks)
                         copy_states(p, h, out.kept + (direction * (chunks - 1) + chunk) * state_size, channel, count);
