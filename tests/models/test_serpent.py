@@ -13,7 +13,7 @@ from torch import nn
 from serpent_ir.errors import RangeError, UnknownNameError
 from serpent_ir.models import create_model, list_models
 from serpent_ir.models.padding import crop, pad_to_multiple
-from serpent_ir.models.serpent import PatchExpanding, PatchMerging, VSSBlock
+from serpent_ir.models.serpent import GatedConvBlock, PatchExpanding, PatchMerging, VSSBlock, twin_width
 from serpent_ir.ops import reference
 
 Small = Callable[..., nn.Module]
@@ -147,3 +147,44 @@ def test_compiles_without_a_graph_break_and_exports(small: Small) -> None:
     torch.testing.assert_close(compiled(image), expected, rtol=1e-4, atol=1e-5)
     program = torch.export.export(model, (image,))
     torch.testing.assert_close(program.module()(image), expected, rtol=1e-4, atol=1e-5)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(("channels", "directions"), [(32, 4), (32, 1), (64, 2), (128, 4), (256, 4)])
+def test_twin_blocks_have_as_many_parameters(channels: int, directions: int) -> None:
+    sizes = (channels, directions, 2, -(-channels // 6), -(-channels // 16))
+    twin = GatedConvBlock(channels, twin_width(*sizes))
+    assert parameters(twin) == pytest.approx(parameters(VSSBlock(*sizes)), rel=0.005)
+
+
+@pytest.mark.parametrize("name", ["serpent-b", "serpent-h"])
+def test_convolutional_twin(name: str) -> None:
+    with torch.device("meta"):
+        model, twin = create_model(name), create_model(name, block="conv")
+    assert parameters(twin) == pytest.approx(parameters(model), rel=0.001)
+    assert not any(isinstance(module, VSSBlock) for module in twin.modules())
+    assert [len(blocks) for blocks in twin.down] == [len(blocks) for blocks in model.down]
+
+
+@torch.no_grad()
+def test_twin_sees_its_neighbourhood_only(small: Small) -> None:
+    image = torch.rand(1, 3, 4, 64)
+    changed = image.clone()
+    changed[..., 0] += 0.5
+    for block, far_away in (("vss", True), ("conv", False)):
+        model = small(block=block).eval()
+        difference = (model(changed) - model(image)).abs()[..., -8:].max()
+        assert bool(difference > 0) is far_away
+
+
+@torch.no_grad()
+def test_gated_conv_block_written_out() -> None:
+    block = GatedConvBlock(6, 10)
+    x = torch.randn(2, 5, 4, 6)
+    a, z = F.linear(F.layer_norm(x, (6,)), block.in_proj.weight).split(10, dim=-1)
+    a = F.conv2d(a.permute(0, 3, 1, 2), block.conv.weight, block.conv.bias, padding=1, groups=10).permute(0, 2, 3, 1)
+    y = F.layer_norm(F.silu(a), (10,)) * F.silu(z)
+    torch.testing.assert_close(block(x), x + F.linear(y, block.out_proj.weight))
