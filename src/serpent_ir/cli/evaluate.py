@@ -21,7 +21,7 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of clean photographs, searched with its subfolders.")],
     task: Annotated[str, typer.Option(help="What is done to the photographs before the model undoes it.")] = "deblur",
     model: Annotated[
-        str, typer.Option(help="Name of a model with embedded weights, or a .safetensors file.")
+        str, typer.Option(help="Name of a model with embedded weights, or a weights file (.safetensors, .pth).")
     ] = "serpent-b",
     option: TaskOptions = None,
     seed: Annotated[int, typer.Option(help="Seed of the degradation; each image's own is derived from its name.")] = 0,

@@ -18,11 +18,13 @@ from serpent_ir.cli.degrade import degrade
 from serpent_ir.cli.doctor import doctor
 from serpent_ir.cli.evaluate import evaluate
 from serpent_ir.cli.models import models
+from serpent_ir.cli.profile import profile
 from serpent_ir.cli.restore import restore
 from serpent_ir.cli.train import train
 from serpent_ir.errors import SerpentError
 
 TRACEBACK_VARIABLE = "SERPENT_TRACEBACK"
+HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"  # of torch; with small pages large images spend much time on page faults
 EXIT_ERROR = 2
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
@@ -48,6 +50,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the `serpent` command. Ends the process with the command's exit status."""
+    os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")  # before torch is imported, which each command does when it runs
     app()
 
 
@@ -104,6 +107,6 @@ def register(panel: str, *commands: Callable[..., None], **settings: Any) -> Non
 
 
 register("Images", restore, degrade, evaluate)
-register("Models", models)
+register("Models", models, profile)
 register("Models", train, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 register("This machine", doctor)

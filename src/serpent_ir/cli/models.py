@@ -14,6 +14,7 @@ def models(
     """List the models with their size, cost and embedded weights, or describe a weights file."""
     import json
 
+    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -37,7 +38,8 @@ def models(
     table = Table("model", "parameters", "GMAC at 256 x 256", "embedded weights for", box=None, padding=(0, 2, 0, 0))
     tasks = [(task, model) for task, model, _ in list_embedded()]
     for name in list_models():
-        model = create_model(name)
+        with torch.device("meta"):
+            model = create_model(name)
         row = [f"{count_parameters(model) / 1e6:.3f} M", f"{count_gmac(model, 256, 256):.2f}"]
         table.add_row(name, *row, ", ".join(task for task, of in tasks if of == name) or "-")
     console.print(table)

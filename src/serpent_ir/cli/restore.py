@@ -20,7 +20,9 @@ def restore(
         typer.Argument(metavar="OUT", help="File or folder to write; without it, <name>-restored next to IN."),
     ] = None,
     task: Annotated[str, typer.Option(help="What went wrong with the images.")] = "deblur",
-    model: Annotated[str, typer.Option(help="A model with embedded weights, or a .safetensors file.")] = "serpent-b",
+    model: Annotated[
+        str, typer.Option(help="A model with embedded weights, or a weights file (.safetensors, .pth).")
+    ] = "serpent-b",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the fastest one.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,

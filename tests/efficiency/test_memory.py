@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serpent_ir.efficiency import memory
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the files of /proc and control groups are Linux's")
+
+SIZE = 200 * 2**20
+
+
+def test_the_peak_is_seen_and_can_be_reset() -> None:
+    held = memory.resident()
+    memory.reset_peak()
+    assert memory.peak() - held < SIZE / 10
+    block = np.ones(SIZE, dtype=np.uint8)
+    assert memory.resident() - held > 0.9 * SIZE
+    del block
+    assert memory.peak() - held > 0.9 * SIZE > memory.resident() - held
+    memory.reset_peak()
+    assert memory.peak() - held < 0.9 * SIZE
+
+
+def test_a_system_that_cannot_reset_the_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "missing")
+    memory.reset_peak()
+    assert memory.peak() == memory.resident() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_process_does_not_outlive_its_parent() -> None:
+    """The child holds the pipe open: were it alive, reading would go on until the time is over."""
+    child = f"import runpy, time; runpy.run_path({memory.__file__!r})['end_with_parent'](); print(1, flush=True)"
+    parent = f"""
+import os, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {child + "; time.sleep(60)"!r}], stdout=subprocess.PIPE, stderr=1)
+child.stdout.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    completed = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, timeout=30, check=False)
+    assert completed.returncode == -signal.SIGKILL and completed.stdout == b""
+
+
+def test_affordable_memory_leaves_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_free_on_machine", lambda: iter([1000]))
+    monkeypatch.setattr(memory, "_free_in_control_groups", lambda: iter([500, 800]))
+    assert memory.affordable() == 450
+    monkeypatch.setattr(memory, "_free_in_control_groups", lambda: iter([]))
+    assert memory.affordable() == 900
+    monkeypatch.setattr(memory, "_free_on_machine", lambda: iter([]))
+    assert memory.affordable() is None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_limits_of_control_groups(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free is the limit minus what is used, page cache that can go not counted; in the groups above as well."""
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
+    line, root, cache = (
+        ("4:cpu,memory:/outer/inner", tmp_path / "groups/memory", "total_inactive_file")
+        if version == 1
+        else ("0::/outer/inner", tmp_path / "groups", "inactive_file")
+    )
+    unlimited = str(2**63) if version == 1 else "max"
+    for folder, limit, used in (("outer", "1000", "400"), ("outer/inner", unlimited, "300")):
+        (root / folder).mkdir(parents=True)
+        (root / folder / names[0]).write_text(f"{limit}\n")
+        (root / folder / names[1]).write_text(f"{used}\n")
+        (root / folder / "memory.stat").write_text(f"anon 1\n{cache} 50\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text(f"9:pids:/\n{line}\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "MEMBERSHIP", membership)
+    assert min(memory._free_in_control_groups()) == 1000 - 400 + 50
