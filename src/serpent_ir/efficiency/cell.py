@@ -116,15 +116,12 @@ class Settings:
 def create(model: str, device: str = "cpu") -> nn.Module:
     """The model of a cell on `device`, freshly initialised (on `meta`: its shapes alone).
 
-    Raises UnknownNameError and RangeError as `create_model` does, RangeError also for values of another type.
+    Raises UnknownNameError and RangeError as `create_model` does.
     """
     name, *assignments = model.split(":")
     overrides = parse_assignments(assignments, f"override in model {model!r}:", "directions=1")
-    try:
-        with torch.device(device):
-            return create_model(name, **overrides)
-    except TypeError as error:
-        raise RangeError(f"model {model!r} ({error})", "values such as those of its configuration") from error
+    with torch.device(device):
+        return create_model(name, **overrides)
 
 
 @dataclass(frozen=True)

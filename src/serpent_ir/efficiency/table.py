@@ -115,7 +115,7 @@ def memory_text(result: Result, which: str) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, but all digits of whole numbers and four decimals at most: 1234, 1.23, 0.123, 0.0012."""
+    """Three significant digits, or more before the point, and four decimals at most: 1234, 1.23, 0.123, 0.0012."""
     decimals = next((decimals for limit, decimals in DECIMALS if abs(value) >= limit), 4)
     return f"{value:.{decimals}f}"
 

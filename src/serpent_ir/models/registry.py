@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from serpent_ir.errors import UnknownNameError
+from serpent_ir.errors import RangeError, UnknownNameError
 from serpent_ir.models.restormer import Restormer, RestormerConfig
 from serpent_ir.models.serpent import Serpent, SerpentConfig
 from serpent_ir.models.swinir import SwinIR, SwinIRConfig
@@ -45,7 +45,7 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
 
     Raises:
         UnknownNameError: no such model, or no such field.
-        RangeError: a value that the configuration does not admit.
+        RangeError: a value that the configuration does not admit, or of another type.
     """
     if name not in _MODELS:
         raise UnknownNameError(f"model {name!r}", f"one of {', '.join(_MODELS)}")
@@ -54,4 +54,7 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     for override in overrides:
         if override not in fields:
             raise UnknownNameError(f"field {override!r} of {name}", f"one of {', '.join(fields)}")
-    return model(dataclasses.replace(config, **overrides))
+    try:
+        return model(dataclasses.replace(config, **overrides))
+    except TypeError as error:
+        raise RangeError(f"{name} with {overrides} ({error})", "values of the types in its configuration") from error
