@@ -17,7 +17,18 @@ SOURCE = Path(__file__).parent.parent / "src" / "serpent_ir"
 TABLE = Path(__file__).parent.parent / "docs" / "architecture.md"
 VERSION = "__version__"
 
-HEAVY = ("lightning", "torchmetrics", "jsonargparse", "tensorboard", "pyvips", "typer", "rich", "scipy", "torchvision", "matplotlib")
+HEAVY = (
+    "lightning",
+    "torchmetrics",
+    "jsonargparse",
+    "tensorboard",
+    "pyvips",
+    "typer",
+    "rich",
+    "scipy",
+    "torchvision",
+    "matplotlib",
+)
 
 
 def rules_of_the_table() -> dict[str, set[str]]:

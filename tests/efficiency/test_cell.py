@@ -104,6 +104,23 @@ def test_time_memory_and_backend_of_a_process() -> None:
 
 
 @on_linux
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["inference", "training"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_time_and_memory_on_cuda(mode: str, precision: str) -> None:
+    cell = Cell("serpent-b", 128, 128, mode=mode, precision=precision, device="cuda")
+    answer = run_in_process(cell, Settings(threads=1, seconds=0.1))
+    assert answer["status"] == "measured", answer["reason"]
+    assert answer["memory"]["baseline"] == 0 and answer["memory"]["peak"] > 4 * 3.7e6  # float32 weights at least
+    assert answer["memory"]["working"] > 0 and answer["scan_backend"] is not None
+
+
+@pytest.mark.gpu
+def test_too_little_memory_on_cuda() -> None:
+    answer = run_in_process(Cell("unet-32", 1024, 1024, device="cuda"), Settings(threads=1, memory_limit=2**28))
+    assert answer["status"] == "out of memory", answer["reason"]
+
+
 def test_too_little_memory_is_an_answer() -> None:
     answer = run_in_process(Cell(SMALL, 512, 512), Settings(threads=1, memory_limit=20_000_000))
     assert answer["status"] == "out of memory", answer

@@ -78,3 +78,13 @@ def test_wrong_shapes_are_named(name: str, shape: tuple[int, ...]) -> None:
         model = create_model(name)
     with pytest.raises(ShapeError, match=r"expected \(B, 3, H, W\)"):
         model(torch.zeros(shape))
+
+
+@pytest.mark.gpu
+def test_cuda_is_close_to_the_cpu(name: str) -> None:
+    model = create_model(name).eval()
+    image = torch.rand(2, 3, 70, 90)
+    with torch.no_grad():
+        expected = model(image)
+        output = model.cuda()(image.cuda()).cpu()
+    assert relative_error(output, expected) < 1e-2  # convolutions may run in TF32, 10 bits a factor

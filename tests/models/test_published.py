@@ -45,11 +45,11 @@ def test_outputs_of_the_authors(case: str, tmp_path: Path) -> None:
     "wrapped", [lambda s: s, lambda s: {"params": {}, "params_ema": s}, lambda s: {"state_dict": s}]
 )
 def test_tensors_are_found(wrapped: Any, tmp_path: Path) -> None:
-    path = tmp_path / "006_colorDN.PTH"
+    path = tmp_path / "005_colorDN.PTH"
     torch.save(wrapped({f"module.{name}": tensor for name, tensor in state(COLOUR).items()}), path)
     card = read_card(path)
     assert (card.model, card.task, card.dtype) == ("swinir", None, "float32")
-    assert card.provenance == {"published as": "006_colorDN.PTH"} and card.config["embed_channels"] == 24
+    assert card.provenance == {"published as": "005_colorDN.PTH"} and card.config["embed_channels"] == 24
     model = load_model(path)
     assert card.parameters == sum(parameter.numel() for parameter in model.parameters())
 

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -211,6 +212,26 @@ def test_start_from_a_weights_file(tiny_recipe: RecipeMaker, tmp_path: Path) -> 
     other = {**recipe.model_options, "directions": 2}
     with pytest.raises(RecipeError, match="init_from"):
         train(tiny_recipe(run=str(tmp_path / "third"), init_from=str(first.weights), model_options=other))
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("unet-32", {"channels": 4, "poolings": 2}),
+        ("swinir-b", {"embed_channels": 8, "depths": [2], "heads": [2]}),
+        ("restormer", {"dim": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    ],
+)
+def test_every_kind_of_model_is_trained(tiny_recipe: RecipeMaker, model: str, options: dict[str, Any]) -> None:
+    summary = train(tiny_recipe(model=model, model_options=options, steps=2, validate_every=2))
+    assert summary.finished and summary.weights is not None
+    assert read_card(summary.weights).model == model
+
+
+def test_a_model_that_enlarges_cannot_be_trained(tiny_recipe: RecipeMaker) -> None:
+    small = {"embed_channels": 4, "depths": [1], "heads": [1]}
+    with pytest.raises(RecipeError, match="field model: swinir-sr enlarges images; expected a model that keeps"):
+        train(tiny_recipe(model="swinir-sr", model_options=small))
 
 
 def test_number_of_workers_changes_nothing(tiny_recipe: RecipeMaker, tmp_path: Path) -> None:

@@ -156,6 +156,8 @@ def initial_model(recipe: Recipe) -> nn.Module:
     """The recipe's model with random weights, or with those of `init_from`, which must be of the same configuration."""
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.model_options.items()}
     model = create_model(recipe.model, **options)
+    if getattr(model.config, "upscale", 1) != 1:
+        raise RecipeError(f"recipe field model: {recipe.model} enlarges images", "a model that keeps their size")
     if recipe.init_from is not None:
         source = load_model(recipe.init_from)
         if source.config != model.config:
