@@ -1,13 +1,36 @@
-"""Weights for tests by a fixed rule from names and shapes: files of expected outputs need not hold them."""
+"""What the programs of other authors give for weights that a fixed rule makes from names and shapes.
+
+`models/published/FAMILY.json` has for each case the names and shapes in the authors' state dict, the seed of the
+weights, and the configuration that should be recognised; `FAMILY.npz` an image and the authors' output.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+FOLDER = Path(__file__).parent / "models" / "published"
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    family: json.loads((FOLDER / f"{family}.json").read_text())["cases"] for family in ("swinir", "restormer")
+}
+
+
+def published(family: str, case: str) -> dict[str, Tensor]:
+    """What the authors' file of a case holds: parameters and buffers under their names."""
+    return weights(CASES[family][case]["names"], CASES[family][case]["seed"])
+
+
+def example(family: str, case: str) -> tuple[Tensor, Tensor]:
+    """An image (B, C, H, W), float64 in [0, 1], and what the authors' program makes of it with these weights."""
+    with np.load(FOLDER / f"{family}.npz") as arrays:
+        return torch.from_numpy(arrays[f"{case}/input"]).double() / 255, torch.from_numpy(arrays[f"{case}/output"])
 
 
 def weights(names: Mapping[str, Sequence[int]], seed: int) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ def test_save_and_load_by_value(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("name", ["serpent-b", "unet-32"])  # the others have the same graph with other sizes
+@pytest.mark.parametrize("name", ["serpent-b", "unet-32"])  # those of other sizes have the same graphs
 def test_compiled_is_equal(name: str) -> None:
     model = create_model(name).eval()
     image = torch.rand(2, 3, 36, 20)

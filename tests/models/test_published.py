@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from published_weights import weights
-from torch import Tensor
+from published_weights import CASES, example, published
 
 from serpent_ir.errors import CheckpointError
 from serpent_ir.models import load_model, read_card, save_model
 
-FOLDER = Path(__file__).parent / "published"
-CASES = {
-    f"{model}/{case}": content
-    for model in ("swinir", "restormer")
-    for case, content in json.loads((FOLDER / f"{model}.json").read_text())["cases"].items()
-}
-COLOUR = "swinir/colour-denoising"
+ALL = [(family, case) for family, cases in CASES.items() for case in cases]
+COLOUR = ("swinir", "colour-denoising")
 
 
-def state(case: str) -> dict[str, Tensor]:
-    """What the authors' file holds: parameters and buffers under their names."""
-    return weights(CASES[case]["names"], CASES[case]["seed"])
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("family", "case"), ALL)
 @torch.no_grad()
-def test_outputs_of_the_authors(case: str, tmp_path: Path) -> None:
-    torch.save({"params": state(case)}, tmp_path / "published.pth")
+def test_outputs_of_the_authors(family: str, case: str, tmp_path: Path) -> None:
+    torch.save({"params": published(family, case)}, tmp_path / "published.pth")
     model = load_model(tmp_path / "published.pth")
-    family, name = case.split("/")
-    with np.load(FOLDER / f"{family}.npz") as arrays:
-        image, expected = (torch.from_numpy(arrays[f"{name}/{part}"]) for part in ("input", "output"))
+    image, expected = example(family, case)
     assert not model.training
-    torch.testing.assert_close(model(image / 255), expected.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(model(image.float()), expected.float(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +31,7 @@ def test_outputs_of_the_authors(case: str, tmp_path: Path) -> None:
 )
 def test_tensors_are_found(wrapped: Any, tmp_path: Path) -> None:
     path = tmp_path / "005_colorDN.PTH"
-    torch.save(wrapped({f"module.{name}": tensor for name, tensor in state(COLOUR).items()}), path)
+    torch.save(wrapped({f"module.{name}": tensor for name, tensor in published(*COLOUR).items()}), path)
     card = read_card(path)
     assert (card.model, card.task, card.dtype) == ("swinir", None, "float32")
     assert card.provenance == {"published as": "005_colorDN.PTH"} and card.config["embed_channels"] == 24
@@ -55,12 +40,20 @@ def test_tensors_are_found(wrapped: Any, tmp_path: Path) -> None:
 
 
 def test_can_be_saved_as_ours(tmp_path: Path) -> None:
-    torch.save(state("swinir/real-x2"), tmp_path / "published.pth")
+    torch.save(published("swinir", "real-x2"), tmp_path / "published.pth")
     model = load_model(tmp_path / "published.pth")
     save_model(model, tmp_path / "ours.safetensors")
     again = load_model(tmp_path / "ours.safetensors")
     assert again.config == model.config and model.config.name == "swinir-sr"
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+SHARED = torch.zeros(24)
+
+
+def with_norm(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The weights of a case with another tensor in one place."""
+    return published(*COLOUR) | {"norm.weight": weight}
 
 
 class Evil:
@@ -76,11 +69,19 @@ class Evil:
         ([torch.zeros(3)], "holds no dictionary of tensors"),
         ({}, "holds 0 tensors of an unknown model"),
         ({"conv.weight": torch.zeros(3)}, "holds 1 tensors of an unknown model, the first of them 'conv.weight'"),
-        (state(COLOUR) | {"extra.weight": torch.zeros(1)}, "does not fit swinir: 1 tensors .* extra.weight"),
-        (state(COLOUR) | {"norm.weight": torch.zeros(1).expand(24)}, "norm.weight .* 24 elements but not the data"),
-        (state(COLOUR) | {"norm.weight": torch.zeros(24).to_sparse()}, "norm.weight .* 24 elements but not the data"),
-        (state(COLOUR) | {"norm.weight": torch.zeros(24, dtype=torch.int64)}, "floating point"),
-        ({name: t for name, t in state(COLOUR).items() if name != "conv_last.bias"}, "does not fit swinir: 1 tensors"),
+        (published(*COLOUR) | {"extra.weight": torch.zeros(1)}, "does not fit swinir: 1 tensors .* extra.weight"),
+        (with_norm(torch.zeros(1).expand(24)), "more elements than the file holds"),
+        (with_norm(torch.zeros(24).to_sparse()), "norm.weight .* not an ordinary one"),
+        (with_norm(torch.zeros(24, device="meta")), "norm.weight .* not an ordinary one"),
+        (
+            with_norm(published(*COLOUR)["norm.bias"]) | {"norm.bias": SHARED, "extra": SHARED},
+            "more elements than the file",
+        ),
+        (with_norm(torch.zeros(24, dtype=torch.int64)), "floating point"),
+        (
+            {name: t for name, t in published(*COLOUR).items() if name != "conv_last.bias"},
+            "does not fit swinir: 1 tensors",
+        ),
     ],
 )
 def test_refused(content: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,3 +99,14 @@ def test_damaged(content: bytes, tmp_path: Path) -> None:
             function(tmp_path / "damaged.pt")
     with pytest.raises(CheckpointError, match="no file"):
         load_model(tmp_path / "missing.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_cut_short(zipped: bool, tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.ones(3)}, tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
+    content = (tmp_path / "whole.pth").read_bytes()
+    path = tmp_path / "cut.pth"
+    for length in range(1, len(content), 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"cut.pth"):
+            load_model(path)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from published_weights import weights
+from published_weights import CASES, example, published
 from tolerances import RELATIVE, relative_error
-from torch import Tensor, nn
+from torch import nn
 
 from serpent_ir.errors import RangeError
 from serpent_ir.models.restormer import (
@@ -25,8 +23,6 @@ from serpent_ir.models.restormer import (
     from_published,
 )
 
-PUBLISHED = Path(__file__).parent / "published"
-CASES: dict[str, dict[str, Any]] = json.loads((PUBLISHED / "restormer.json").read_text())["cases"]
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"layer_norm": "bias-free", "in_channels": 1, "out_channels": 1},
@@ -44,24 +40,19 @@ def small(**fields: Any) -> Restormer:
     ).eval()
 
 
-def published(case: str) -> dict[str, Tensor]:
-    return weights(CASES[case]["names"], CASES[case]["seed"])
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES["restormer"])
 @torch.no_grad()
 def test_outputs_of_the_authors(case: str) -> None:
-    recognised = from_published(published(case))
+    recognised = from_published(published("restormer", case))
     assert recognised is not None
     fields, tensors = recognised
     config = RestormerConfig(name="published", **fields)
-    assert config == RestormerConfig(name="published", **CASES[case]["config"])
+    assert config == RestormerConfig(name="published", **CASES["restormer"][case]["config"])
     model = Restormer(config).eval()
     model.load_state_dict(tensors)
-    with np.load(PUBLISHED / "restormer.npz") as arrays:
-        image, expected = (torch.from_numpy(arrays[f"{case}/{name}"]) for name in ("input", "output"))
-    torch.testing.assert_close(model(image / 255).double(), expected, rtol=1e-5, atol=1e-5)
-    assert relative_error(model.double()(image.double() / 255), expected) < RELATIVE[torch.float64]
+    image, expected = example("restormer", case)
+    torch.testing.assert_close(model(image.float()).double(), expected, rtol=1e-5, atol=1e-5)
+    assert relative_error(model.double()(image), expected) < RELATIVE[torch.float64]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -161,7 +152,7 @@ def test_image_is_added_to_the_output() -> None:
 
 
 def test_only_published_names_are_recognised() -> None:
-    state = published("colour")
+    state = published("restormer", "colour")
     assert from_published(small().state_dict()) is None
     for name in ("patch_embed.proj.weight", "encoder_level3.0.attn.temperature", "latent.0.ffn.project_out.weight"):
         assert from_published({other: tensor for other, tensor in state.items() if other != name}) is None
@@ -172,7 +163,7 @@ def test_only_published_names_are_recognised() -> None:
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0, 2.66, 8 / 3, 3.1, 4.0, 5.0625])
 @pytest.mark.parametrize("dim", [8, 22, 48, 50])
 def test_feed_forward_factor_is_recognised(factor: float, dim: int) -> None:
-    state = published("colour")
+    state = published("restormer", "colour")
     hidden = [int(dim * 2**level * factor) for level in range(4)]
     state["patch_embed.proj.weight"] = torch.zeros(dim, 3, 3, 3)
     for part, wide in zip(("encoder_level1", "encoder_level2", "encoder_level3", "latent"), hidden, strict=True):
@@ -185,7 +176,7 @@ def test_feed_forward_factor_is_recognised(factor: float, dim: int) -> None:
 
 
 def test_feed_forward_that_no_factor_explains() -> None:
-    state = published("colour") | {"latent.0.ffn.project_out.weight": torch.zeros(64, 3, 1, 1)}
+    state = published("restormer", "colour") | {"latent.0.ffn.project_out.weight": torch.zeros(64, 3, 1, 1)}
     recognised = from_published(state)
     assert recognised is not None
     with pytest.raises(RuntimeError, match="size mismatch"):

@@ -66,6 +66,29 @@ def test_expanding_spreads_channels_over_pixels() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("serpent-b", "depths_up", 3),
+        ("serpent-b", "depths_up", [0, 2, "2"]),
+        ("serpent-b", "input_skip", "False"),
+        ("serpent-b", "patch_size", 2.0),
+        ("serpent-b", "patch_size", True),
+        ("restormer", "bias", 1),
+        ("restormer", "ffn_factor", "2.66"),
+        ("swinir-b", "upsampler", None),
+    ],
+)
+def test_values_of_another_type(name: str, field: str, value: object) -> None:
+    with pytest.raises(RangeError, match=rf"{field}=.* of {name}; expected a value such as"):
+        create_model(name, **{field: value})
+
+
+def test_whole_numbers_for_real_ones_and_lists_for_tuples() -> None:
+    assert create_model("restormer", dim=8, ffn_factor=2).config.ffn_factor == 2
+    assert create_model("serpent-b", depths_up=[0, 1, 1]).config.depths_up == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
     "overrides",
     [
         {"directions": 1},

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from published_weights import weights
+from published_weights import CASES, example, published
 from tolerances import RELATIVE, relative_error
 from torch import Tensor, nn
 
 from serpent_ir.errors import CheckpointError, RangeError
 from serpent_ir.models.swinir import RGB_MEAN, SwinIR, SwinIRConfig, WindowAttention, from_published
 
-PUBLISHED = Path(__file__).parent / "published"
-CASES: dict[str, dict[str, Any]] = json.loads((PUBLISHED / "swinir.json").read_text())["cases"]
 UPSAMPLERS = [("", 1), ("pixelshuffle", 2), ("pixelshuffle", 3), ("pixelshuffledirect", 4), ("nearest+conv", 4)]
 
 
@@ -28,23 +24,18 @@ def small(**fields: Any) -> SwinIR:
     ).eval()
 
 
-def published(case: str) -> dict[str, Tensor]:
-    return weights(CASES[case]["names"], CASES[case]["seed"])
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES["swinir"])
 @torch.no_grad()
 def test_outputs_of_the_authors(case: str) -> None:
-    recognised = from_published(published(case))
+    recognised = from_published(published("swinir", case))
     assert recognised is not None
     fields, tensors = recognised
     config = SwinIRConfig(name="published", **fields)
-    assert config == SwinIRConfig(name="published", **CASES[case]["config"])
+    assert config == SwinIRConfig(name="published", **CASES["swinir"][case]["config"])
     model = SwinIR(config).eval()
     model.load_state_dict(tensors)
-    with np.load(PUBLISHED / "swinir.npz") as arrays:
-        image, expected = (torch.from_numpy(arrays[f"{case}/{name}"]) for name in ("input", "output"))
-    torch.testing.assert_close(model(image / 255), expected, rtol=0, atol=1e-5)
+    image, expected = example("swinir", case)
+    torch.testing.assert_close(model(image.float()), expected, rtol=0, atol=1e-5)
 
 
 def attention_among_all_pixels(attention: WindowAttention, x: Tensor) -> Tensor:
@@ -177,7 +168,7 @@ def test_weights_of_other_models_are_not_recognised() -> None:
     ],
 )
 def test_unusual_weights_are_named(name: str, tensor: Tensor | None) -> None:
-    state = published("colour-denoising")
+    state = published("swinir", "colour-denoising")
     state.pop(name, None)
     if tensor is not None:
         state[name] = tensor

@@ -181,7 +181,7 @@ def test_the_card_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         calls.append(path)
         return read_card(path)
 
-    monkeypatch.setattr("serpent_ir.restoration.restorer.read_card", counted)
+    monkeypatch.setattr("serpent_ir.models.checkpoint.read_card", counted)
     card = Restorer("deblur", path, "cpu").card
     assert calls == [path] and card is not None and card.task == "deblur"
 

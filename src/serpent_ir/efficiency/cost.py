@@ -28,9 +28,9 @@ def count_gmac(model: nn.Module, height: int, width: int, batch: int = 1) -> flo
     """
     on_meta = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    config: Any = on_meta.config
+    channels = getattr(getattr(model, "config", None), "in_channels", 3)
     with counter, torch.no_grad():
-        on_meta(torch.empty(batch, config.in_channels, height, width, device="meta"))
+        on_meta(torch.empty(batch, channels, height, width, device="meta"))
     return counter.get_total_flops() / 2 / 1e9  # torch counts a multiplication and an addition as two
 
 

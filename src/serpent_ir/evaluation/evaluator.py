@@ -28,7 +28,8 @@ class Evaluator:
     task, options: a registered task and what differs from its defaults. model, device, backend: as `Restorer` takes
     them. seed, quantized: see `read_pair`.
 
-    Raises UnknownNameError, CheckpointError and others as `Degrader` and `Restorer` do.
+    Raises UnknownNameError, CheckpointError and others as `Degrader` and `Restorer` do; ShapeError for a model that
+    enlarges images.
     """
 
     def __init__(
@@ -44,6 +45,9 @@ class Evaluator:
     ) -> None:
         self.degrader = Degrader(task, seed, **(options or {}))
         self.restorer = Restorer(task=task, model=model, device=device, backend=backend)
+        upscale = getattr(getattr(self.restorer.model, "config", None), "upscale", 1)
+        if upscale != 1:
+            raise ShapeError(f"the model enlarges images {upscale} times", "one that keeps their size")
         self.model_card = describe_model(self.restorer)
         self.quantized = quantized
 

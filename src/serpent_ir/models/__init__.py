@@ -1,17 +1,20 @@
-"""Restoration models: (B, 3, H, W) in [0, 1] to the same shape, at any size."""
+"""Restoration models: (B, 3, H, W) in [0, 1] to the same shape, at any size; some enlarge it."""
 
 from serpent_ir.models.card import ModelCard
-from serpent_ir.models.checkpoint import load_model, read_card, save_model
+from serpent_ir.models.checkpoint import load_model, load_with_card, read_card, save_model
 from serpent_ir.models.embedded import embedded_weights, list_embedded
+from serpent_ir.models.published import is_published
 from serpent_ir.models.registry import create_model, list_models
 
 __all__ = [
     "ModelCard",
     "create_model",
     "embedded_weights",
+    "is_published",
     "list_embedded",
     "list_models",
     "load_model",
+    "load_with_card",
     "read_card",
     "save_model",
 ]

@@ -115,6 +115,11 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     Raises:
         CheckpointError: the file is missing, damaged, of another kind, or does not fit the model it names.
     """
+    return load_with_card(path, device)[0]
+
+
+def load_with_card(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[nn.Module, ModelCard]:
+    """What `load_model` returns, and what the file says of itself."""
     if is_published(path):
         card, tensors = read_published(path)
         _check_fit(path, card, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
@@ -128,7 +133,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         raise CheckpointError(f"{path} holds tensors of {card.dtype}", "floating point")
     model = create_model(card.model, **card.config)
     model.load_state_dict(tensors)
-    return model.to(device).eval()
+    return model.to(device).eval(), card
 
 
 def _check_fit(path: str | os.PathLike[str], card: ModelCard, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -51,10 +51,19 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         raise UnknownNameError(f"model {name!r}", f"one of {', '.join(_MODELS)}")
     model, config = _MODELS[name]
     fields = [field.name for field in dataclasses.fields(config) if field.name != "name"]
-    for override in overrides:
+    for override, value in overrides.items():
         if override not in fields:
             raise UnknownNameError(f"field {override!r} of {name}", f"one of {', '.join(fields)}")
-    try:
-        return model(dataclasses.replace(config, **overrides))
-    except TypeError as error:
-        raise RangeError(f"{name} with {overrides} ({error})", "values of the types in its configuration") from error
+        default = getattr(config, override)
+        if not _of_same_type(value, default):
+            raise RangeError(f"{override}={value!r} of {name}", f"a value such as {default!r}")
+    return model(dataclasses.replace(config, **overrides))
+
+
+def _of_same_type(value: Any, default: Any) -> bool:
+    """Whether a field can hold the value, judged by the type of its default; JSON has lists for tuples."""
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple) and all(type(item) is int for item in value)
+    if isinstance(default, float):
+        return type(value) in (int, float)
+    return type(value) is type(default)

@@ -69,7 +69,7 @@ class VSSBlock(GatedConvBlock):
 
 
 def twin_width(channels: int, directions: int, expansion: int, states: int, rank: int) -> int:
-    """The inner width that gives a GatedConvBlock as many parameters as the VSSBlock of these sizes, within 0.1 %."""
+    """The inner width that gives a GatedConvBlock as many parameters as the VSSBlock of these sizes, within 0.5 %."""
     inner, reduced = expansion * channels, rank + 2 * states
     per_channel = 3 * channels + 12  # two projections in, one out; 9 + 1 of the convolution, 2 of its norm
     scan = inner * directions * (reduced + rank + 1 + states + 1)  # x_proj, dt_weight, dt_bias, A_log, D

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
-from serpent_ir.models import ModelCard, embedded_weights, load_model, read_card
+from serpent_ir.models import ModelCard, embedded_weights, is_published, load_with_card
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.pixels import to_pixels
@@ -53,14 +53,13 @@ class Restorer:
         """What the weights file says of itself; None for a module."""
         if not isinstance(model, nn.Module):
             path = find_weights(task, model)
-            self.card = read_card(path)
+            model, self.card = load_with_card(path)
             if self.card.task not in (None, task):
                 raise CheckpointError(
                     f"{path} was trained for the task {self.card.task!r}",
                     f"weights for {task!r}",
                     f"Ask for {self.card.task!r}.",
                 )
-            model = load_model(path)
         check_channels(model)
         self.model = model.to(self.device).eval()
 
@@ -151,7 +150,7 @@ def restore(
 
 def find_weights(task: str, model: str | Path) -> Path:
     """The weights file that `model` stands for; see `Restorer`."""
-    if isinstance(model, str) and not model.lower().endswith((".safetensors", ".pth", ".pt")):
+    if isinstance(model, str) and not (model.endswith(".safetensors") or is_published(model)):
         return embedded_weights(task, model)
     return Path(model)
 
