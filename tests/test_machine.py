@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 import platform
 
+import pytest
 import torch
 
-from serpent_ir.machine import describe_machine, package_version
+from serpent_ir.machine import accelerator_name, describe_machine, package_version
 
 
 def test_describes_processor_and_versions_but_not_the_place() -> None:
@@ -18,6 +19,14 @@ def test_describes_processor_and_versions_but_not_the_place() -> None:
     assert machine["python"] == platform.python_version()
     text = json.dumps(machine)
     assert platform.node() not in text
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [([], None), (["Loom"], "Loom"), (["Loom", "Loom"], "Loom"), (["Loom", "Spindle"], "cuda:0 Loom, cuda:1 Spindle")],
+)
+def test_accelerators_that_differ_are_told_apart(names: list[str], name: str | None) -> None:
+    assert accelerator_name(names) == name
 
 
 def test_a_missing_package_has_no_version() -> None:

@@ -86,7 +86,21 @@ class MissingExtraError(SerpentError, ImportError):
 
 
 # What torch and libraries below it say; only some of them have an exception of their own for it.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "could not create a primitive",
+    "could not create a memory object",
+)
+
+
+def lacks_memory(error: BaseException | str) -> bool:
+    """Whether an error, or the message of one, says that memory did not suffice."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 @contextmanager
@@ -97,6 +111,6 @@ def out_of_memory_as(kind: type[SerpentError], came: str) -> Iterator[None]:
     except SerpentError:
         raise
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        if lacks_memory(error):
             raise kind(came, remedy="Free memory, or take a smaller image.") from error
         raise

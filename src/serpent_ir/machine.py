@@ -9,24 +9,36 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from serpent_ir import __version__
 
 PACKAGES = ("torch", "numpy", "pyvips", "safetensors")
 
+HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
+"""Set to 1 before torch is imported, torch asks for huge pages: with small ones large images spend much time on page
+faults (Linux)."""
+
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, threads that torch uses, accelerator, operating system, and versions; no names of places."""
+    import torch
+
+    accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "accelerator": accelerator_name(accelerators),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {"serpent-ir": __version__, **{package: package_version(package) for package in PACKAGES}},
     }
+
+
+def accelerator_name(names: list[str]) -> str | None:
+    """The name that all devices share, else each with its device; None when there are none."""
+    if len(set(names)) <= 1:
+        return next(iter(names), None)
+    return ", ".join(f"cuda:{index} {name}" for index, name in enumerate(names))
 
 
 def processor_name() -> str:

@@ -35,6 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cell, Settings]]:
         return {"status": "out of memory", "reason": "MemoryError"}
 
     monkeypatch.setitem(profiler.run_profile.__kwdefaults__, "runner", pretend)
+    monkeypatch.setattr(profiler, "can_bound_memory", lambda device: True)
     return requests
 
 
@@ -97,11 +98,48 @@ def test_fresh(asked: list[tuple[Cell, Settings]]) -> None:
 
 
 def test_figures() -> None:
-    pytest.importorskip("matplotlib")
     result = run(SMALL, "--size", "16", "--size", "32", "--count-only", "--figures", "drawn")
     assert result.exit_code == 0, result.output
     drawn = sorted(str(path) for path in Path("drawn").iterdir())
     assert drawn and all(f"figure:     {path}" in result.stdout for path in drawn)
+
+
+def test_figures_of_another_machine(asked: list[tuple[Cell, Settings]]) -> None:
+    """Its file is drawn and not touched, though neither the machine nor the device is here."""
+    arguments = (SMALL, "--size", "16", "--out", "other.json")
+    assert run(*arguments).exit_code == 0
+    content = json.loads(Path("other.json").read_text())
+    content["machine"].update(processor="Abacus 9", accelerator="Loom")
+    times = {"median": 0.5, "lower_quartile": 0.5, "upper_quartile": 0.5, "runs": 3}
+    content["cells"][0].update(device="cuda", status="measured", reason=None, seconds=times, images_per_second=2.0)
+    Path("other.json").write_text(json.dumps(content))
+    app = typer.Typer()
+    app.command()(profile)
+    counting = ("--device", "cuda", "--count-only", "--figures", "drawn")
+    result = CliRunner().invoke(app, [*arguments, *counting])
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path("other.json").read_text()) == content
+    assert "Loom (cuda)" in result.stdout and Path("drawn/bars-16.svg").exists()
+    assert isinstance(run(*arguments).exception, DataError)
+
+
+def test_another_backend_than_the_native_one_is_announced(
+    asked: list[tuple[Cell, Settings]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERPENT_BACKEND", "portable")
+    result = run(SMALL, "--size", "16")
+    assert "portable backend on cpu: asked for by SERPENT_BACKEND" in result.stderr
+
+
+def test_a_huge_memory_limit_is_all_there_is(asked: list[tuple[Cell, Settings]]) -> None:
+    assert run(SMALL, "--size", "16", "--memory-limit", "1e20").exit_code == 0
+    assert [settings.memory_limit for _, settings in asked] == [10**20 * 2**30]
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "nan", "inf"])
+def test_memory_limits_that_cannot_be_are_named_in_gibibytes(limit: str) -> None:
+    error = run(SMALL, "--memory-limit", limit).exception
+    assert isinstance(error, RangeError) and f"--memory-limit {limit} GiB; expected" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +150,6 @@ def test_figures() -> None:
         ((SMALL, "--mode", "dreaming"), UnknownNameError),
         ((SMALL, "--precision", "int8"), UnknownNameError),
         ((SMALL, "--device", "abacus"), DeviceError),
-        ((SMALL, "--memory-limit", "-1"), RangeError),
     ],
 )
 def test_errors_are_named(

@@ -57,7 +57,7 @@ def cell(model: str, size: int = 256, mode: str = "inference", status: str = "me
 def profile(*cells: dict) -> dict[str, Any]:
     machine = {
         "processor": "AMD EPYC",
-        "torch_threads": 8,
+        "torch_threads": 2,
         "accelerator": "NVIDIA H200",
         "versions": {"torch": "2.6.0"},
     }
@@ -139,6 +139,24 @@ def test_devices_precisions_and_batches_are_not_mixed() -> None:
     assert note(cpu).startswith("Measured on cpu (AMD EPYC, 2 threads), float32, batch 1, torch 2.6.0.")
     assert note(cuda).startswith("Measured on cuda:0 (NVIDIA H200; host AMD EPYC, 2 threads), bfloat16, batch 1,")
     assert "batch 2" in note(two)
+
+
+def test_what_ran_the_scan_is_in_the_note() -> None:
+    found = drawn(cell("serpent-b", scan_backend="native"), cell("unet-32"))
+    assert note(found["figure-6-bars-256"]).startswith(
+        "Measured on cpu (AMD EPYC, 2 threads), float32, batch 1, torch 2.6.0, scan native."
+    )
+
+
+def test_images_of_as_many_pixels_are_different_sizes() -> None:
+    wide, high = (
+        cell("unet-32", 512),
+        {**cell("unet-32", 256), "height": 1024, "memory": {"peak": 7, "baseline": 2, "working": 1}},
+    )
+    wide["height"], wide["width"], high["width"], high["gmac"] = 256, 1024, 256, 50.0
+    figure = drawn(wide, high, cell("unet-32", 1024))["figure-1-scaling"]
+    assert lines(figure.axes[0])["U-Net (32)"] == [(512, 12.16 * 4), (512, 50.0), (1024, 12.16 * 16)]
+    assert [height for _, height in lines(figure.axes[1])["U-Net (32)"]][:2] == [5, int(0.9e9 * 4)]
 
 
 def test_what_was_only_counted_says_so() -> None:

@@ -17,7 +17,7 @@ def result(size: int = 256, seconds: float | None = None, status: str = "measure
     times = None
     if seconds is not None:
         times = {"median": seconds, "lower_quartile": 0.9 * seconds, "upper_quartile": 1.25 * seconds, "runs": 3}
-        fields["memory"] = {"peak": 2_345_678_901, "baseline": 1, "working": 12_345_678}
+        fields["memory"] = {"peak": 2_345_678_901, "baseline": 345_678_901, "working": 12_345_678}
     cell = Cell(**{"model": "serpent-b", "height": size, "width": size, **cell_fields})
     return Result(cell, 3_707_920, size**2 * 1.4 / 256**2, status, seconds=times, **fields)
 
@@ -65,24 +65,35 @@ def test_a_table_for_each_set_of_conditions() -> None:
             result(256, 0.08),
             result(512, status="out of memory", mode="training"),
             result(512, status="over the time limit"),
-            result(256, 0.01, device="cuda:0"),
+            result(256, 0.01, device="cuda:1"),
         ]
     )
-    row = "serpent-b 256x256 3.708 1.40 80.0 ms (72.0-100) 12.5 2.35 0.0123"
+    row = "serpent-b 256x256 3.708 1.40 80.0 ms (72.0-100) 12.5 2.00 0.0123"
     assert lines[0] == "inference, float32, batch 1, Abacus 9 with 2 threads"
     assert lines[3:5] == [row, "serpent-b 512x512 3.708 5.60 over the time limit"]
     assert lines[5] == "training, float32, batch 1, Abacus 9 with 2 threads"
     assert "serpent-b 512x512 3.708 5.60 out of memory" in lines
-    assert "inference, float32, batch 1, Loom (cuda:0)" in lines
+    assert "inference, float32, batch 1, Loom (cuda:1)" in lines
 
 
 def test_reasons_stand_below() -> None:
-    lines = printed([result(256, status="failed", reason="ValueError: no"), result(512, status="out of memory")])
-    assert lines[3:] == [
-        "serpent-b 256x256 3.708 1.40 failed",
-        "serpent-b 512x512 3.708 5.60 out of memory",
+    lines = printed(
+        [
+            result(256, status="failed", reason="ValueError: no"),
+            result(512, status="out of memory", reason="MemoryError"),
+            result(1024, 0.08, reason="timing ended early"),
+        ]
+    )
+    assert lines[6:] == [
         "serpent-b 256x256: failed: ValueError: no",
+        "serpent-b 1024x1024: measured: timing ended early",
     ]
+
+
+def test_what_ran_the_scan_stands_below() -> None:
+    backends = ("native", None, "native")
+    lines = printed([result(size, 0.08, scan_backend=name) for size, name in zip((16, 32, 32), backends, strict=True)])
+    assert lines[6:7] == ["scan: native"] and sum("scan" in line for line in lines) == 1
 
 
 def test_growth_is_shown_where_it_is_known() -> None:
@@ -98,7 +109,7 @@ def test_what_was_only_counted_has_no_empty_columns() -> None:
 def test_narrow_terminals_lose_nothing() -> None:
     """In 80 columns long names are folded, and no number is cut."""
     lines = printed([result(2048, 0.08, model="serpent-b:directions=1:depths_up=[2,2,3]")], width=80)
-    assert lines[3].endswith(" 2048x2048 3.708 89.60 80.0 ms (72.0-100) 12.5 2.35 0.0123")
+    assert lines[3].endswith(" 2048x2048 3.708 89.60 80.0 ms (72.0-100) 12.5 2.00 0.0123")
     assert "".join(line.split()[0] for line in lines[3:]) == "serpent-b:directions=1:depths_up=[2,2,3]"
 
 

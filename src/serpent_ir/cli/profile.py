@@ -48,7 +48,8 @@ def profile(
         list[int] | None, typer.Option(min=1, help="Images in a pass; may be repeated.", show_default="1")
     ] = None,
     count_only: Annotated[
-        bool, typer.Option("--count-only", help="Parameters and GMAC alone; nothing is run.")
+        bool,
+        typer.Option("--count-only", help="Parameters and GMAC alone, nothing is run; --out may be another machine's."),
     ] = False,
     out: Annotated[Path, typer.Option(help="The file that is written, continued, or grown.")] = Path("profile.json"),
     figures: Annotated[Path | None, typer.Option(help="Draw all that the file holds into this folder.")] = None,
@@ -60,7 +61,10 @@ def profile(
     time_limit: Annotated[float, typer.Option(min=0, help="Seconds for a cell, 0 for no limit.")] = 600.0,
     memory_limit: Annotated[
         float | None,
-        typer.Option(help="GiB for model and pass.", show_default="90 % of what is free; all on an accelerator"),
+        typer.Option(
+            help="GiB for model and pass, on Linux and with CUDA.",
+            show_default="90 % of what is free; all on an accelerator",
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the file holds and start over.")] = False,
 ) -> None:
@@ -70,22 +74,30 @@ def profile(
     command continues. One that does not fit in memory or in the time limit is recorded as such, and larger sizes of it
     are not tried. Exit status: 0, or 1 when a combination failed for another reason, or 2 on an error.
     """
+    import math
     from datetime import timedelta
 
     import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from serpent_ir.efficiency import status
-    from serpent_ir.efficiency.cell import Cell, Settings, parse_size
+    from serpent_ir.efficiency.cell import Cell, Settings, Status, parse_size
     from serpent_ir.efficiency.groups import expand
     from serpent_ir.efficiency.profiler import run_profile
     from serpent_ir.efficiency.table import cell_text, report, result_line
+    from serpent_ir.errors import RangeError
+    from serpent_ir.ops.backends import choose
     from serpent_ir.restoration.device import resolve_device
 
     if figures is not None:
         from serpent_ir.efficiency.figures import draw
-    devices = [str(resolve_device(name)) for name in device] if device else [str(resolve_device(None))]
+    if memory_limit is not None and not 0 < memory_limit < math.inf:
+        raise RangeError(f"--memory-limit {memory_limit:g} GiB", "more than 0, and finite")
+    devices = device or [str(resolve_device(None))]
+    for name in [] if count_only else devices:
+        choice = choose(resolve_device(name))
+        if choice.backend != "native":
+            say(f"scans run on the {choice.backend} backend on {name}: {choice.reason}")
     combinations = [
         Cell(of_model, height, width, of_batch, of_mode, of_precision, of_device)
         for of_model in expand(models or ["paper"])
@@ -100,7 +112,7 @@ def profile(
         threads=threads or torch.get_num_threads(),
         seconds=seconds,
         runs=runs,
-        memory_limit=None if memory_limit is None else round(memory_limit * GIBIBYTE),
+        memory_limit=None if memory_limit is None else math.ceil(memory_limit * GIBIBYTE),
         time_limit=time_limit or None,
     )
 
@@ -137,7 +149,7 @@ def profile(
     if figures is not None:
         for path in draw(content.as_json(), figures):
             typer.echo(f"figure:     {printable(path)}")
-    failures = [result for result in results if result.status == status.FAILED]
+    failures = [result for result in results if result.status == Status.FAILED]
     if failures:
         say(f"{len(failures)} of {len(results)} failed; the same command tries them again")
         raise typer.Exit(1)

@@ -1,12 +1,13 @@
 """How much memory this process takes and may take; bytes everywhere.
 
 On Linux the peak is the high-water mark of the resident set, which can be reset. Elsewhere, and in sandboxes where it
-cannot be reset, it is the peak since the process began (getrusage): only the first large pass of a process is seen.
+cannot be reset, it is the peak since the process began: only the first large pass of a process is seen.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import signal
@@ -41,13 +42,23 @@ def peak() -> int:
     return _kilobytes(STATUS, "VmHWM") if _can_be_reset() else _peak_since_start()
 
 
+@functools.cache
 def _can_be_reset() -> bool:
-    return os.access(CLEAR_REFS, os.W_OK)
+    """Tried once: permissions alone do not tell."""
+    try:
+        CLEAR_REFS.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def _peak_since_start() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """As Linux tells it; else from getrusage, which on Linux would also count what the parent held before the start."""
+    try:
+        return _kilobytes(STATUS, "VmHWM")
+    except (OSError, LookupError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def give_back_what_is_freed() -> None:
@@ -76,13 +87,19 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
+def can_be_limited() -> bool:
+    """Whether `limit` does anything (Linux)."""
+    return STATUS.exists()
+
+
 def limit(extra: int) -> None:
     """Let the process take `extra` bytes beyond what it has; more is refused, and torch raises (Linux).
 
     What is bounded is private writable memory, whether it is in use or only asked for.
     """
-    if STATUS.exists():
-        allowed = _kilobytes(STATUS, "VmData") + extra
+    if can_be_limited():
+        all_there_is = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        allowed = _kilobytes(STATUS, "VmData") + min(extra, all_there_is)
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed if hard < 0 else min(allowed, hard), hard))
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serpent_ir.efficiency import status
-from serpent_ir.efficiency.cell import Cell, Settings, tells_of_lacking_memory
+from serpent_ir.efficiency.cell import Cell, Settings, Status
+from serpent_ir.errors import lacks_memory
+from serpent_ir.machine import HUGE_PAGES_VARIABLE
 
-COMMAND = (sys.executable, "-m", "serpent_ir.efficiency.cell")
-HOME = Path(__file__).parents[2]  # where `-m` looks first: for this package, and for no files of the user
+COMMAND = (sys.executable, "-c", "from serpent_ir.efficiency.cell import main; main()")
+HOME = Path(__file__).parents[2]  # where `-c` looks first: for this package, and for no files of the user
+
+KILLED = "killed by the system (SIGKILL), most often for lack of memory"
 
 PATIENCE = 5.0
 """Seconds that a process gets to end when told to, before it is killed."""
@@ -22,15 +28,17 @@ PATIENCE = 5.0
 
 def run_in_process(cell: Cell, settings: Settings) -> dict[str, Any]:
     """The answer of `cell.py`, or what the end of its process tells; the process is gone when this ends in any way."""
-    request = json.dumps({"cell": asdict(cell), "settings": asdict(settings)})
+    deadline = time.monotonic() + (settings.time_limit or math.inf)
+    request = json.dumps({"cell": asdict(cell), "settings": asdict(settings), "deadline": deadline})
+    environment = {HUGE_PAGES_VARIABLE: "1", **os.environ}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        COMMAND, cwd=HOME, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        COMMAND, cwd=HOME, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace"
     ) as process:
         try:
             output, errors = process.communicate(request, timeout=settings.time_limit)
         except subprocess.TimeoutExpired:
-            return {"status": status.OVER_TIME_LIMIT, "reason": f"stopped after {settings.time_limit:g} s"}
+            return {"status": Status.OVER_TIME_LIMIT, "reason": f"stopped after {settings.time_limit:g} s"}
         finally:
             end(process)
     if process.returncode == 0:
@@ -51,8 +59,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def died(returncode: int, errors: str) -> dict[str, Any]:
     """The result of a cell whose process ended without an answer, having written `errors`."""
     if returncode == -signal.SIGKILL:
-        return {"status": status.OUT_OF_MEMORY, "reason": "killed by the system"}
+        return {"status": Status.OUT_OF_MEMORY, "reason": KILLED}
     last = (errors.strip().splitlines() or ["no message"])[-1]
     cause = signal.Signals(-returncode).name if returncode < 0 else f"exit status {returncode}"
-    lacking = tells_of_lacking_memory(errors)
-    return {"status": status.OUT_OF_MEMORY if lacking else status.FAILED, "reason": f"{cause}: {last}"}
+    return {"status": Status.OUT_OF_MEMORY if lacks_memory(errors) else Status.FAILED, "reason": f"{cause}: {last}"}

@@ -21,9 +21,10 @@ TRAINING_WORK = 3
 class Result:
     """One cell and what is known of it.
 
-    parameters: how many. gmac: billions of multiply-accumulates of a forward pass of one image. status: see
-    status.py; reason: one line that explains it, or None. seconds: `median`, `lower_quartile` and `upper_quartile` of
-    a pass and the number of `runs`. memory: bytes, `peak`, `baseline` and `working`. scan_backend: what ran the scan.
+    parameters: how many. gmac: billions of multiply-accumulates of a forward pass of one image. status: of `Status`;
+    reason: one line that explains it, or None. seconds: `median`, `lower_quartile` and `upper_quartile` of a pass and
+    the number of `runs`. memory: bytes, `peak`, `baseline` and `working`. scan_backend: what ran the scan.
+    limit: the bytes or seconds that it was beyond, None when it was beyond none that was set.
     """
 
     cell: Cell
@@ -34,6 +35,7 @@ class Result:
     seconds: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     scan_backend: str | None = None
+    limit: float | None = None
 
     @property
     def images_per_second(self) -> float | None:
@@ -55,10 +57,13 @@ class Result:
             "images_per_second": self.images_per_second,
             "memory": self.memory,
             "scan_backend": self.scan_backend,
+            "limit": self.limit,
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Result:
+    def from_json(cls, content: dict[str, Any], settings: Settings) -> Result:
+        """settings: of the profile, whose limits those of older files are."""
+        content = {"limit": settings.limit(content["status"]), **content}
         cell = Cell(**{field.name: content[field.name] for field in fields(Cell)})
         return cls(cell, **{field.name: content[field.name] for field in fields(cls) if field.name != "cell"})
 
@@ -70,7 +75,7 @@ def work(cell: Cell, gmac: float) -> float:
 
 @dataclass
 class Profile:
-    """The machine, how cells were measured, and a result for each cell."""
+    """The machine, how cells were measured last, and a result for each cell."""
 
     machine: dict[str, Any]
     settings: Settings
@@ -106,8 +111,8 @@ def read_profile(path: Path) -> Profile:
     if content.get("version") != VERSION:
         raise DataError(f"{path} has version {content.get('version')!r}", f"version {VERSION}", remedy)
     try:
-        results = [Result.from_json(cell) for cell in content["cells"]]
         settings = Settings(**content["settings"])
+        results = [Result.from_json(cell, settings) for cell in content["cells"]]
         return Profile(dict(content["machine"]), settings, {result.cell: result for result in results})
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error})", expected, remedy) from error

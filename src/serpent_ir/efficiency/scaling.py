@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from serpent_ir.efficiency.cell import Cell
-from serpent_ir.efficiency.profiler import series
 from serpent_ir.efficiency.record import Result
 from serpent_ir.errors import RangeError
 
@@ -57,7 +56,7 @@ def exponents(results: Iterable[Result]) -> list[Scaling]:
     groups: dict[Cell, list[Result]] = {}
     for result in results:
         if result.seconds is not None:
-            groups.setdefault(series(result.cell), []).append(result)
+            groups.setdefault(result.cell.series, []).append(result)
     scalings = []
     for common, group in groups.items():
         time = fit_positive([(result.cell.pixels, result.seconds["median"]) for result in group if result.seconds])

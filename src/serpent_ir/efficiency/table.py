@@ -9,8 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serpent_ir.efficiency import status
-from serpent_ir.efficiency.cell import Cell
+from serpent_ir.efficiency.cell import BEYOND_A_LIMIT, Cell, Status
 from serpent_ir.efficiency.record import Result
 from serpent_ir.efficiency.scaling import Fit, Scaling, exponents
 
@@ -20,16 +19,19 @@ STYLE: dict[str, Any] = {"box": None, "padding": (0, 1), "pad_edge": False}
 
 
 def report(machine: dict[str, Any], results: Iterable[Result]) -> Iterator[RenderableType]:
-    """For each mode, precision, device and batch: a heading, a row per result, why some have none, and the growth."""
+    """For each mode, precision, device and batch: a heading, a row per result, what ran the scan, why some results are
+    missing or rest on few passes, and the growth."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(conditions(machine, result.cell), []).append(result)
     for title, group in groups.items():
         yield Text(f"\n{title}", style="bold")
         yield result_table(group)
+        for backend in sorted({result.scan_backend for result in group if result.scan_backend}):
+            yield Text(f"scan: {backend}")
         for result in group:
-            if result.status in (status.NOT_RUN, status.FAILED):
-                yield Text(f"{result.cell.model} {result.cell.size}: {outcome_text(result)}")
+            if result.reason and result.status not in BEYOND_A_LIMIT:
+                yield Text(f"{result.cell.model} {result.cell.size}: {result.status}: {result.reason}")
         scalings = exponents(group)
         if scalings:
             yield Text("\ngrowth: value ∝ pixels^exponent ± standard error (sizes)", style="bold")
@@ -47,7 +49,7 @@ def conditions(machine: dict[str, Any], cell: Cell) -> str:
 def result_table(results: Sequence[Result]) -> Table:
     """One row per result; columns for measured values where there are any."""
     table = Table(**STYLE)
-    timed = any(result.status != status.COUNTED for result in results)
+    timed = any(result.status != Status.COUNTED for result in results)
     weighed = any(result.memory for result in results)
     table.add_column("model", overflow="fold")
     for header in ("size", "params\n(M)", "GMAC"):
@@ -56,14 +58,14 @@ def result_table(results: Sequence[Result]) -> Table:
         table.add_column("time\n(quartiles)", no_wrap=True)
         table.add_column("images\nper s", justify="right", no_wrap=True)
     if weighed:
-        table.add_column("peak\n(GB)", justify="right", no_wrap=True)
+        table.add_column("memory\n(GB)", justify="right", no_wrap=True)
         table.add_column("pass\n(GB)", justify="right", no_wrap=True)
     for result in results:
         row = [result.cell.model, result.cell.size, f"{result.parameters / 1e6:.3f}", gmac_text(result.gmac)]
         if timed:
             row += [outcome_text(result) if result.seconds else result.status, images_per_second_text(result)]
         if weighed:
-            row += [memory_text(result, "peak"), memory_text(result, "working")]
+            row += memory_texts(result)
         table.add_row(*map(Text, row))
     return table
 
@@ -92,7 +94,7 @@ def cell_text(cell: Cell) -> str:
 def outcome_text(result: Result) -> str:
     """'85.9 ms (80.4-95.3)': median and quartiles in the unit of the median; else the status, perhaps its reason."""
     if result.seconds is None:
-        with_reason = result.status in (status.NOT_RUN, status.FAILED) and result.reason
+        with_reason = result.status in (Status.NOT_RUN, Status.FAILED) and result.reason
         return f"{result.status}: {result.reason}" if with_reason else result.status
     median = result.seconds["median"]
     size, unit = next(((size, unit) for size, unit in TIME_UNITS if median >= size), TIME_UNITS[-1])
@@ -110,8 +112,12 @@ def images_per_second_text(result: Result) -> str:
     return "" if result.images_per_second is None else three_digits(result.images_per_second)
 
 
-def memory_text(result: Result, which: str) -> str:
-    return "" if result.memory is None else three_digits(result.memory[which] / 1e9)
+def memory_texts(result: Result) -> list[str]:
+    """What model and pass need, and what the pass alone."""
+    if result.memory is None:
+        return ["", ""]
+    needed = result.memory["peak"] - result.memory["baseline"]
+    return [three_digits(size / 1e9) for size in (needed, result.memory["working"])]
 
 
 def three_digits(value: float) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from serpent_ir.efficiency import status
+from serpent_ir.efficiency.cell import Status
 from serpent_ir.efficiency.figures.cells import (
     BYTES,
     MILLIONS,
@@ -73,7 +73,7 @@ def bars_figure(cells: list[Cell], looks: dict[str, Look], note: str) -> Figure:
     quantities = [panel.value for panel in shown]
     if median_time in quantities:
         note += " Black lines: between the quartiles."
-    if any(cell["status"] == status.NOT_RUN for cell in cells):
+    if any(cell["status"] == Status.NOT_RUN for cell in cells):
         note += " Not run: a smaller size was already beyond a limit."
     if TRAINING_TIME in shown:
         hours = 60_000 / cells[-1]["batch"] / 3600
@@ -132,7 +132,7 @@ def draw_quartiles(axes: Axes, row: int, cell: Cell) -> float:
 
 
 def unfinished_reason(cell: Cell | None) -> str:
-    return cell["status"] if cell and cell["status"] != status.COUNTED else "not measured"
+    return cell["status"] if cell and cell["status"] != Status.COUNTED else "not measured"
 
 
 def write_beside(axes: Axes, row: int, end: float, text: str, **style: Any) -> None:

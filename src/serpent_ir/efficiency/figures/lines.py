@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from serpent_ir.efficiency import status
+from serpent_ir.efficiency.cell import Status
 from serpent_ir.efficiency.figures.cells import (
     BYTES,
     NUMBER,
@@ -29,7 +29,7 @@ from serpent_ir.efficiency.figures.cells import (
 from serpent_ir.efficiency.figures.style import LONGEST_NAME, WIDTH, Look, write_note
 
 PANEL_HEIGHT = 2.7  # inches
-UNFINISHED_MARKERS = {status.OUT_OF_MEMORY: "x", status.OVER_TIME_LIMIT: "+", status.FAILED: "1"}
+UNFINISHED_MARKERS = {Status.OUT_OF_MEMORY: "x", Status.OVER_TIME_LIMIT: "+", Status.FAILED: "1"}
 
 
 def scaling_figure(cells: list[Cell], looks: dict[str, Look], note: str) -> Figure:
@@ -107,8 +107,8 @@ def mark_unfinished(axes: Axes, cells: list[Cell], looks: dict[str, Look]) -> li
 
 def line_points(cells: list[Cell], value: Callable[[Cell], float | None]) -> list[tuple[float, float]]:
     """(resolution, value) of a model's cells that have a value, from small to large."""
-    points = {resolution(cell): value(cell) for cell in cells}
-    return sorted((place, height) for place, height in points.items() if height)
+    points = {(cell["height"], cell["width"]): (resolution(cell), value(cell)) for cell in cells}
+    return sorted((place, height) for place, height in points.values() if height)
 
 
 def line_sample(look: Look) -> Line2D:
