@@ -131,6 +131,7 @@ def test_forbidden_imports_are_seen(text: str, found: bool) -> None:
         ("import serpent_ir", (*HEAVY, "torch")),
         ("from serpent_ir import create_model, load_model, ops, tasks", HEAVY),
         ("from serpent_ir import Restorer, restore", HEAVY),
+        ("from serpent_ir.efficiency import run_profile", HEAVY),
         (
             "import serpent_ir.cli.main",
             ("lightning", "torchmetrics", "jsonargparse", "tensorboard", "pyvips", "torch", "numpy"),

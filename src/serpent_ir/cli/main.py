@@ -22,9 +22,9 @@ from serpent_ir.cli.profile import profile
 from serpent_ir.cli.restore import restore
 from serpent_ir.cli.train import train
 from serpent_ir.errors import SerpentError
+from serpent_ir.machine import HUGE_PAGES_VARIABLE
 
 TRACEBACK_VARIABLE = "SERPENT_TRACEBACK"
-HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"  # of torch; with small pages large images spend much time on page faults
 EXIT_ERROR = 2
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
