@@ -50,7 +50,7 @@ class BackendError(SerpentError, RuntimeError):
 
 
 class CheckpointError(SerpentError, ValueError):
-    """A weights file is missing, damaged, or not one of ours."""
+    """A weights file is missing, damaged, or of a kind that is not read."""
 
 
 class ImageReadError(SerpentError, OSError):

@@ -46,7 +46,7 @@ class Recipe:
         steps: optimiser steps of the whole run.
         time_budget: wall-clock budget of the whole run over all restarts ("45m", "1h30m", "90s"); schedule and stages
             follow max(step / steps, elapsed / time_budget), so the run ends complete, within the budget.
-        max_time: stop this session after that time with a resumable checkpoint; the schedule is not changed.
+        max_time: stop after that time with a resumable checkpoint; the schedule is not changed.
         optimizer: adam or adamw.
         lr: highest learning rate.
         betas: the optimiser's decay rates.
