@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,6 +15,17 @@ from torch import Tensor
 from serpent_ir.ops import native, reference, selective_scan_2d
 
 Problem = Callable[..., list[Tensor]]
+needs_native = pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("directions", [1, 2, 4])
@@ -64,29 +78,94 @@ def test_every_pixel_sees_every_pixel(backend: str, map_problem: Problem) -> Non
     assert (selective_scan_2d(*arguments, backend=backend) != before).any(-1).all()
 
 
-@pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
+def test_decays_beyond_what_a_number_holds(backend: str, agree: Callable[..., None], map_problem: Problem) -> None:
+    """exp(dt A) with dt A from -0 to -4000: within one chunk of steps some are 1 and some are 0."""
+    arguments = map_problem(1, 9, 10, 10, 4, 3)
+    arguments[4] *= 30  # dt_weight: step sizes from 0 to about 100
+    arguments[6] *= 20  # A
+    agree(selective_scan_2d, reference.selective_scan_2d, arguments, backend=backend)
+
+
+@needs_native
 def test_same_bits_for_any_number_of_threads(map_problem: Problem) -> None:
-    arguments = [a.clone().requires_grad_() for a in map_problem(2, 12, 17, 80, 4, 6)]
-    results = []
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 5, 1):
-            torch.set_num_threads(count)
-            y = selective_scan_2d(*arguments, backend="native")
-            results.append((y, *torch.autograd.grad(y.square().sum(), arguments)))
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    for shape in ((2, 12, 17, 80, 4, 6), (1, 20, 20, 20, 4, 5)):
+        arguments = [a.clone().requires_grad_() for a in map_problem(*shape)]
+        results = []
+        with threads(1):
+            for count in (1, 2, 3, 5, 64, 1):
+                torch.set_num_threads(count)
+                y = selective_scan_2d(*arguments, backend="native")
+                results.append((y, *torch.autograd.grad(y.square().sum(), arguments)))
+        for other in results[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
-def test_native_keeps_few_states_and_only_for_a_gradient(map_problem: Problem) -> None:
-    from serpent_ir.ops.problem import STATE_INTERVAL
-    from serpent_ir.ops.scan_operator import scan
+def _with_gradients(arguments: list[Tensor]) -> list[Tensor]:
+    leaves = [a.clone().requires_grad_() for a in arguments]
+    y = selective_scan_2d(*leaves, backend="native")
+    return [y.detach(), *torch.autograd.grad(y, leaves, torch.ones_like(y))]
 
-    x, dt_low, B, C, dt_weight, dt_bias, A, D = map_problem(1, 20, 20, 16, 4, 6)
-    flat = [tensor.flatten(1, 2) for tensor in (x, dt_low, B, C)]
-    for keep, chunks in ((True, -(-400 // STATE_INTERVAL) - 1), (False, 0)):
-        kept = scan(*flat, A, dt_weight, dt_bias, D, None, 20, 20, True, "native", keep)[2]
-        assert kept.shape == (1, 4, chunks, 6, 16)
+
+@needs_native
+def test_in_a_forked_process(map_problem: Problem) -> None:
+    """The threads of the parent are gone in the child: waiting for them would take forever."""
+    arguments = map_problem(1, 12, 17, 80, 4, 6)
+    with threads(2):
+        expected = _with_gradients(arguments)
+
+        def check() -> None:
+            result = _with_gradients(arguments)
+            os._exit(0 if all(torch.equal(a, b) for a, b in zip(result, expected, strict=True)) else 1)
+
+        child = multiprocessing.get_context("fork").Process(target=check)
+        child.start()
+        child.join(timeout=60)
+        code = child.exitcode
+        child.kill()
+    assert code == 0
+
+
+class _Scanned(torch.utils.data.Dataset[Tensor]):
+    """Items that a worker of a DataLoader computes by a scan."""
+
+    def __init__(self, arguments: list[Tensor]) -> None:
+        self.arguments = arguments
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Tensor:
+        return selective_scan_2d(*self.arguments, backend="native")[0]
+
+
+@needs_native
+def test_in_workers_of_a_data_loader(map_problem: Problem) -> None:
+    items = _Scanned(map_problem(1, 12, 17, 80, 4, 6))
+    with threads(2):
+        expected = items[0]
+        loader = torch.utils.data.DataLoader(items, batch_size=None, num_workers=2, timeout=60)
+        assert all(torch.equal(item, expected) for item in loader)
+
+
+@needs_native
+def test_denormal_numbers_are_zero_inside_only(map_problem: Problem) -> None:
+    selective_scan_2d(*map_problem(1, 12, 17, 80, 4, 6), backend="native")
+    tiny = torch.full((100_000,), 1e-40)
+    assert (tiny * 1.0 == tiny).all() and tiny[0] > 0
+
+
+@needs_native
+@pytest.mark.parametrize("shape", [(1, 24, 24, 64, 4, 6, 2), (1, 40, 40, 64, 4, 43, 4), (2, 1, 2500, 16, 1, 16, 1)])
+def test_saves_inputs_and_a_tenth_more(map_problem: Problem, shape: tuple[int, ...]) -> None:
+    arguments = [a.clone().requires_grad_() for a in map_problem(*shape[:6])]
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        y = selective_scan_2d(*arguments, backend="native")
+    inputs = sum(a.untyped_storage().nbytes() for a in arguments)
+    assert y.grad_fn is not None
+    assert inputs <= sum(saved.values()) <= 1.1 * inputs

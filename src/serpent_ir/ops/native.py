@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from serpent_ir.errors import BackendError
-from serpent_ir.ops.problem import STATE_INTERVAL, ScanProblem
+from serpent_ir.ops.problem import CHUNK, ScanProblem
 
 INSTRUCTION_SET_VARIABLE = "SERPENT_INSTRUCTION_SET"
+_LINES_OF_SLOT = 8
 
 unavailable: str | None = None
 """Why the backend cannot run at all, or None."""
@@ -44,95 +45,84 @@ def instruction_set() -> str:
 
 
 def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), none unless asked for."""
-    compiled = _compiled(p, slots=_vectors_of_16(p.channels // p.groups))
+    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, intervals - 1, N, D), none unless asked for."""
     y = p.x.new_empty(p.x.shape)
-    last = p.x.new_empty(p.batch, p.directions, p.states, p.channels)
-    kept = p.x.new_empty(p.batch, p.directions, p.chunks - 1 if keep_states else 0, p.states, p.channels)
-    compiled.forward(y, kept if keep_states else None, last, _scratch(compiled, backward=False))
-    return y, last.transpose(2, 3).contiguous(), kept
+    last = p.x.new_empty(p.batch, p.directions, p.channels, p.states)
+    kept = p.x.new_empty(p.batch, p.directions, p.intervals - 1 if keep_states else 0, p.states, p.channels)
+    run = _Run(p, backward=False)
+    outputs = run.create("Outputs")
+    outputs.y, outputs.kept, outputs.last = y.data_ptr(), _address(kept if keep_states else None), last.data_ptr()
+    run.problem.forward(run.instruction_set, outputs)
+    return y, last, kept
 
 
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
     """Gradients of the problem's tensors, None where one is None."""
-    # The gradients of dt_low, B and C are sums over channels: each slot writes its own partial sum. Fewer slots need
-    # less memory, more keep more threads busy. Their number depends on sizes alone, so the bits of the result do too.
-    slots = min(_vectors_of_16(p.channels // p.groups), max(1, -(-8 // p.batch)))
-    compiled = _compiled(p, slots)
-    grad_x = p.x.new_empty(p.x.shape)
-    grad_rows = p.x.new_empty(slots, p.batch, p.length, p.streams, p.rank + 2 * p.states)
-    grad_delta = p.x.new_empty(p.x.shape) if p.dt_weight is None else None
-    grad_a = p.x.new_empty(p.batch, p.directions, p.states, p.channels)
-    grad_dt_weight = p.x.new_empty(p.batch, p.directions, p.rank, p.channels)
-    grad_dt_bias = p.x.new_empty(p.batch, p.directions, p.channels)
-    grad_skip = p.x.new_empty(p.batch, p.directions, p.channels)
-    grad_weight = None if p.weight is None else torch.empty_like(grad_a)
-    compiled.backward(
-        grad_y.contiguous(),
-        kept.contiguous(),
-        grad_x,
-        grad_rows,
-        grad_delta,
-        grad_a,
-        grad_dt_weight,
-        grad_dt_bias,
-        grad_skip,
-        grad_weight,
-        _scratch(compiled, backward=True),
-    )
-    rows = grad_rows[0] if slots == 1 else grad_rows.sum(0)
-    grad_dt_low, grad_b, grad_c = rows.split([p.rank, p.states, p.states], dim=-1)
+    grad_y, kept = grad_y.contiguous(), kept.contiguous()
+    x, dt, b, c = (torch.empty(tensor.shape, dtype=p.x.dtype) for tensor in (p.x, p.dt, p.b, p.c))
+    # A sum over pixels for each image; the kernels always write those of a bias and of the direct path.
+    a, dt_bias, skip = (p.x.new_empty(p.batch, *shape) for shape in (p.a.shape, p.a.shape[:2], p.a.shape[:2]))
+    dt_weight, weight = (None if t is None else p.x.new_empty(p.batch, *t.shape) for t in (p.dt_weight, p.weight))
+    run = _Run(p, backward=True)
+    gradients = run.create("Gradients")
+    gradients.grad_y, gradients.kept = grad_y.data_ptr(), kept.data_ptr()
+    gradients.x, gradients.dt, gradients.b, gradients.c = x.data_ptr(), dt.data_ptr(), b.data_ptr(), c.data_ptr()
+    gradients.a, gradients.dt_bias, gradients.skip = a.data_ptr(), dt_bias.data_ptr(), skip.data_ptr()
+    gradients.dt_weight, gradients.weight = _address(dt_weight), _address(weight)
+    run.problem.backward(run.instruction_set, gradients)
     return [
-        grad_x,
-        grad_dt_low.contiguous() if grad_delta is None else grad_delta.unsqueeze(2),
-        grad_b.contiguous(),
-        grad_c.contiguous(),
-        grad_a.sum(0).transpose(1, 2).contiguous(),
-        None if p.dt_weight is None else grad_dt_weight.sum(0).transpose(1, 2).contiguous(),
-        None if p.dt_bias is None else grad_dt_bias.sum(0),
-        None if p.skip is None else grad_skip.sum(0),
-        None if grad_weight is None else grad_weight.sum(0).transpose(1, 2).contiguous(),
+        x,
+        dt,
+        b,
+        c,
+        a.sum(0),
+        None if dt_weight is None else dt_weight.sum(0),
+        None if p.dt_bias is None else dt_bias.sum(0),
+        None if p.skip is None else skip.sum(0),
+        None if weight is None else weight.sum(0),
     ]
 
 
-def _vectors_of_16(channels: int) -> int:
-    return -(-channels // 16)
+class _Run:
+    """A problem as the compiled part takes it, with the memory that it needs meanwhile."""
+
+    def __init__(self, p: ScanProblem, backward: bool) -> None:
+        self._type = "Float64" if p.x.dtype == torch.float64 else "Float32"
+        self._alive: list[Tensor] = []  # what the addresses point to
+        self.instruction_set = instruction_set()
+        self.problem = problem = self.create("Problem")
+        problem.batch, problem.height, problem.width, problem.channels = p.batch, p.height, p.width, p.channels
+        problem.directions, problem.groups, problem.states, problem.rank = p.directions, p.groups, p.states, p.rank
+        problem.interval, problem.chunk, problem.softplus = p.interval, p.interval if backward else CHUNK, p.softplus
+        problem.threads = threads = torch.get_num_threads()
+        problem.x = self._dense(p.x)
+        for set_rows, rows in ((problem.set_dt, p.dt), (problem.set_b, p.b), (problem.set_c, p.c)):
+            flat = rows.flatten(0, 1)  # (B, L, S, M) -> (B * L, S, M), a view wherever that is possible
+            flat = flat if flat.stride(-1) == 1 or flat.shape[-1] == 1 else flat.contiguous()
+            self._alive.append(flat)
+            set_rows(flat.data_ptr(), flat.stride(0), flat.stride(1))
+        problem.a, problem.dt_bias = self._dense(p.a), self._dense(p.dt_bias)
+        problem.dt_weight, problem.skip, problem.weight = map(self._dense, (p.dt_weight, p.skip, p.weight))
+        # A wide slot reads the rows once for many channels; enough slots to keep the threads busy, and at most one for each
+        # line of memory (16 numbers). Where that is not enough, the directions are worked on at the same time, which
+        # takes a map for each, and added at the end. The result does not depend on any of this.
+        independent, lines = p.batch * p.groups, -(-p.channels // (16 * p.groups))
+        problem.slots = min(lines, max(-(-lines // _LINES_OF_SLOT), -(-threads // independent)))
+        if p.directions > 1 and independent * lines < threads:
+            problem.partial = self._new(p.x.new_empty(p.directions - 1, *p.x.shape))
+        bytes_needed = problem.scratch_bytes(self.instruction_set, backward)
+        problem.scratch = self._new(torch.empty(bytes_needed, dtype=torch.uint8))
+
+    def create(self, name: str) -> Any:
+        return getattr(_native, name + self._type)()
+
+    def _new(self, tensor: Tensor) -> int:
+        self._alive.append(tensor)
+        return tensor.data_ptr()
+
+    def _dense(self, tensor: Tensor | None) -> int:
+        return 0 if tensor is None else self._new(tensor.contiguous())
 
 
-def _compiled(p: ScanProblem, slots: int) -> Any:
-    """The problem as the compiled part takes it: dense parameters with channels last, rows in place where they lie."""
-
-    def rows(tensor: Tensor) -> Tensor:  # (B, L, S, M) -> (B * L, S, M), a view wherever that is possible
-        flat = tensor.detach().flatten(0, 1)
-        return flat if flat.stride(-1) == 1 else flat.contiguous()
-
-    def dense(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.detach().contiguous()
-
-    def channels_last(tensor: Tensor | None) -> Tensor | None:  # (K, D, M) -> (K, M, D)
-        return None if tensor is None else tensor.detach().transpose(1, 2).contiguous()
-
-    make = _native.ProblemFloat64 if p.x.dtype == torch.float64 else _native.ProblemFloat32
-    return make(
-        dense(p.x),
-        rows(p.dt),
-        rows(p.b),
-        rows(p.c),
-        channels_last(p.a),
-        channels_last(p.dt_weight),
-        dense(p.dt_bias),
-        dense(p.skip),
-        channels_last(p.weight),
-        p.height,
-        p.width,
-        p.groups,
-        p.softplus,
-        STATE_INTERVAL,
-        slots,
-        torch.get_num_threads(),
-        instruction_set(),
-    )
-
-
-def _scratch(compiled: Any, backward: bool) -> Tensor:
-    return torch.empty(compiled.scratch_bytes(backward), dtype=torch.uint8)
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()

@@ -8,14 +8,14 @@ the same prefix scan in reversed time; states are recomputed segment by segment 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serpent_ir.ops.problem import STATE_INTERVAL, ScanProblem
+from serpent_ir.ops.problem import CHUNK, ScanProblem
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS, scan_order
 
 _SEGMENT_ELEMENTS = 1 << 21  # of one (B, steps, D, N) tensor; a handful of them is alive at a time
@@ -63,13 +63,21 @@ def _gather(gradient: Tensor, groups: int) -> Tensor:
     return gradient.unflatten(2, (groups, -1)).sum(3)
 
 
-def _segments(p: ScanProblem, k: int, reverse: bool = False) -> Iterator[_Segment]:
-    """The sequence of direction k in segments of whole chunks, from the first to the last or the other way round."""
+def _segment_size(p: ScanProblem) -> int:
+    """Steps of a segment: the interval between kept states times or divided by a whole number, as memory allows."""
+    allowed = _SEGMENT_ELEMENTS // (p.batch * p.channels * p.states)
+    size = p.interval * max(1, allowed // p.interval)
+    while size > max(allowed, CHUNK):
+        size //= 2
+    return size
+
+
+def _segments(p: ScanProblem, k: int, starts: Iterable[int]) -> Iterator[_Segment]:
+    """Segments of the sequence of direction k, one for each of their first steps."""
     sequence = scan_order(ORDERS_OF_DIRECTIONS[p.directions][k], p.height, p.width, p.x.device)
-    size = STATE_INTERVAL * max(1, _SEGMENT_ELEMENTS // (STATE_INTERVAL * p.batch * p.channels * p.states))
-    starts = range(0, p.length, size)
+    size = _segment_size(p)
     streams = _streams(p, k)
-    for start in reversed(starts) if reverse else starts:
+    for start in starts:
         steps = slice(start, min(start + size, p.length))
         pixels = sequence[steps]
         x = p.x[:, pixels]
@@ -87,22 +95,37 @@ def _streams(p: ScanProblem, k: int) -> slice:
 
 
 def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, chunks - 1, N, D), none unless asked for."""
+    """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, intervals - 1, N, D), none unless asked for."""
     y = p.x.new_zeros(p.x.shape) if p.skip is None else (p.x * p.skip.sum(0)).contiguous()
     last = p.x.new_empty(p.batch, p.directions, p.channels, p.states)
-    kept = p.x.new_empty(p.batch, p.directions, p.chunks - 1 if keep_states else 0, p.states, p.channels)
+    kept = p.x.new_empty(p.batch, p.directions, p.intervals - 1 if keep_states else 0, p.states, p.channels)
+    starts = range(0, p.length, _segment_size(p))
     for k in range(p.directions):
         state = p.x.new_zeros(p.batch, p.channels, p.states)
-        for s in _segments(p, k):
+        for s in _segments(p, k, starts):
             h = s.states(state)
             y[:, s.pixels] += ((h if p.weight is None else h * p.weight[k]) * s.c).sum(-1)
             state = h[:, -1]
             if keep_states:
-                first = s.steps.start // STATE_INTERVAL
-                ends = h[:, STATE_INTERVAL - 1 :: STATE_INTERVAL][:, : kept.shape[2] - first].transpose(2, 3)
+                first = s.steps.start // p.interval
+                ends = h[:, -(s.steps.start + 1) % p.interval :: p.interval][:, : kept.shape[2] - first].transpose(2, 3)
                 kept[:, k, first : first + ends.shape[1]] = ends
         last[:, k] = state
     return y, last, kept
+
+
+def _backwards(p: ScanProblem, k: int, kept: Tensor) -> Iterator[tuple[_Segment, Tensor]]:
+    """The segments of direction k from the last to the first, each with the states (B, D, N) before it."""
+    size = _segment_size(p)
+    stretch = max(size, p.interval)
+    for first in reversed(range(0, p.length, stretch)):
+        starts = range(first, min(first + stretch, p.length), size)
+        interval = first // p.interval
+        zeros = p.x.new_zeros(p.batch, p.channels, p.states)
+        before = [kept[:, k, interval - 1].transpose(1, 2) if interval else zeros]
+        for s in _segments(p, k, starts[:-1]):
+            before.append(s.states(before[-1])[:, -1])
+        yield from zip(_segments(p, k, reversed(starts)), reversed(before), strict=True)
 
 
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
@@ -116,9 +139,7 @@ def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None
     for k in range(p.directions):
         carry = p.x.new_zeros(p.batch, p.channels, p.states)  # decay * gradient of the state after the segment
         streams = _streams(p, k)
-        for s in _segments(p, k, reverse=True):
-            start = s.steps.start // STATE_INTERVAL
-            initial = kept[:, k, start - 1].transpose(1, 2) if start else torch.zeros_like(carry)
+        for s, initial in _backwards(p, k, kept):
             h = s.states(initial)
             gy = grad_y[:, s.pixels].unsqueeze(-1)
             if grad_weight is not None:

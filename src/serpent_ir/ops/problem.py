@@ -10,8 +10,8 @@ from torch import Tensor
 from serpent_ir.errors import DtypeError, RangeError, ShapeError
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
 
-STATE_INTERVAL = 64
-"""Steps between two states that are kept for the backward pass."""
+CHUNK = 64
+"""Steps that kernels work on at a time; states are kept for the backward pass at ends of chunks only."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,23 @@ class ScanProblem:
         return 0 if self.dt_weight is None else self.dt_weight.shape[2]
 
     @property
-    def chunks(self) -> int:
-        """How many stretches of `STATE_INTERVAL` steps a sequence has; all but the last end with a kept state."""
-        return (self.length + STATE_INTERVAL - 1) // STATE_INTERVAL
+    def interval(self) -> int:
+        """Steps between two states that are kept for the backward pass: CHUNK times a power of two.
+
+        The kept states take at most a tenth of the memory of x and the rows.
+        """
+        inputs = self.channels + self.directions * self.rank + 2 * self.streams * self.states
+        if self.dt_weight is None:
+            inputs += self.channels
+        interval = CHUNK
+        while interval * inputs < 10 * self.directions * self.channels * self.states:
+            interval *= 2
+        return interval
+
+    @property
+    def intervals(self) -> int:
+        """How many stretches of `interval` steps a sequence has; all but the last end with a kept state."""
+        return (self.length + self.interval - 1) // self.interval
 
     def check(self) -> None:
         """Raises ShapeError, DtypeError or RangeError unless all is as the kernels rely on.

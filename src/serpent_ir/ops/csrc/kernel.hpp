@@ -1,16 +1,15 @@
 // The selective scan over channels-last maps, forwards and backwards, for one instruction set. The recurrence, its
 // adjoint and the layout of the work are derived in ops/README.md.
 //
-// A vector holds neighbouring channels of one pixel. Work is cut into items (image, group, slot of channel vectors);
-// an item walks all directions one after the other, straight over the map by index arithmetic, in chunks of `interval`
-// steps, and adds each direction's result to the output in place. Results do not depend on the number of threads.
+// A vector holds neighbouring channels of one pixel. Work is cut into items (image, group, slot of channel vectors), where
+// threads are many also by direction. An item walks its directions straight over the map by index arithmetic, in chunks of
+// steps; what a chunk needs of the map is fetched into scratch, then a few states at a time are carried over all its steps
+// in registers. Results do not depend on the number of threads.
 #pragma once
+#include "parallel.hpp"
 #include "problem.hpp"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-#ifdef __SSE__
+#if defined(__SSE__)
 #include <immintrin.h>
 #endif
 
@@ -20,7 +19,7 @@ namespace {
 
 #include "simd.hpp"
 
-// Hands out aligned pieces of one thread's scratch memory; with base == null it only counts.
+// Hands out aligned pieces of scratch memory; with base == null it only counts.
 struct Carver {
     char* base;
     int64_t used;
@@ -31,36 +30,35 @@ struct Carver {
     }
 };
 
-// Pixels visited by steps first .. first + count - 1 of a scan order (0 rows, 1 columns, 2 and 3 their reverses).
-SERPENT_INLINE void fill_pixels(int64_t order, int64_t height, int64_t width, int64_t first, int64_t count, int64_t* to) {
-    const int64_t length = height * width;
-    const bool by_columns = order & 1, reversed = order & 2;
-    const int64_t direction = reversed ? -1 : 1;
-    int64_t step = reversed ? length - 1 - first : first;
-    for (int64_t i = 0; i < count; ++i, step += direction) to[i] = by_columns ? (step % height) * width + step / height : step;
-}
-
-// The order that direction k reads in; two directions are the rows forwards and backwards.
-SERPENT_INLINE int64_t order_of(int64_t k, int64_t directions) { return directions == 2 ? 2 * k : k; }
-
-template <class T>
-struct Work {  // what one item covers
-    int64_t image, group, slot, first_channel, channels, vectors;
-};
-
 template <class T>
 struct Scan {
     typedef typename VectorOf<T>::type V;
     static constexpr int64_t lanes = sizeof(V) / sizeof(T);
+    static constexpr int64_t unit = 16 / lanes ? 16 / lanes : 1;  // vectors of 16 channels, a line of float32; slots hold whole units
 
-    static int64_t vectors_of_group(const Problem<T>& p) { return (p.channels / p.groups + lanes - 1) / lanes; }
-    static int64_t vectors_of_slot(const Problem<T>& p) { return (vectors_of_group(p) + p.slots - 1) / p.slots; }
+    struct Item {
+        int64_t index, image, group, slot, first_direction, end_direction, first_channel, channels, vectors;
+        int64_t channel(int64_t v) const { return first_channel + v * lanes; }
+        int64_t count(int64_t v) const { return channels - v * lanes < lanes ? channels - v * lanes : lanes; }
+    };
 
-    static Work<T> work(const Problem<T>& p, int64_t item) {
-        Work<T> w;
-        w.slot = item % p.slots;
-        w.group = item / p.slots % p.groups;
-        w.image = item / p.slots / p.groups;
+    static int64_t parts(const Problem<T>& p) { return p.partial ? p.directions : 1; }
+    static int64_t items(const Problem<T>& p) { return p.batch * p.groups * parts(p) * p.slots; }
+
+    static int64_t vectors_of_slot(const Problem<T>& p) {
+        const int64_t units = (p.channels / p.groups + unit * lanes - 1) / (unit * lanes);
+        return (units + p.slots - 1) / p.slots * unit;
+    }
+
+    static Item item(const Problem<T>& p, int64_t index) {
+        Item w;
+        w.index = index;
+        w.slot = index % p.slots;
+        const int64_t part = index / p.slots % parts(p);
+        w.group = index / p.slots / parts(p) % p.groups;
+        w.image = index / p.slots / parts(p) / p.groups;
+        w.first_direction = part;
+        w.end_direction = p.partial ? part + 1 : p.directions;
         const int64_t per_group = p.channels / p.groups, per_slot = vectors_of_slot(p) * lanes;
         const int64_t begin = w.slot * per_slot < per_group ? w.slot * per_slot : per_group;
         const int64_t end = begin + per_slot < per_group ? begin + per_slot : per_group;
@@ -70,71 +68,202 @@ struct Scan {
         return w;
     }
 
+    static int64_t pairs(const Problem<T>& p) { return (p.states + 1) / 2; }
+    static int64_t block(const Problem<T>& p) { return p.states * lanes; }  // numbers of one vector's states
+
+    // Where direction k's result for one pixel goes, and whether there is something to add it to.
+    static T* result(const Problem<T>& p, T* first, int64_t k) {
+        return p.partial && k ? p.partial + (k - 1) * p.batch * p.height * p.width * p.channels : first;
+    }
+    static bool adds(const Problem<T>& p, int64_t k) { return k && !p.partial; }
+
     // Parameters of one channel vector and one direction, padded with zeros to whole vectors.
     struct Parameters {
         T *decay, *a, *dt_weight, *dt_bias, *skip, *weight;
+        T steepest;  // the largest |decay|
         void carve(Carver& s, const Problem<T>& p) {
-            decay = s.take<T>(p.states * lanes);
-            a = s.take<T>(p.states * lanes);
+            decay = s.take<T>(block(p));
+            a = s.take<T>(block(p));
             dt_weight = s.take<T>(p.rank * lanes);
             dt_bias = s.take<T>(lanes);
             skip = s.take<T>(lanes);
-            weight = s.take<T>(p.weight ? p.states * lanes : 0);
+            weight = s.take<T>(p.weight ? block(p) : 0);
+        }
+        // (channels, length) of the problem to (length, lanes).
+        static void turn(const T* from, int64_t length, int64_t count, T* to) {
+            for (int64_t i = 0; i < length * lanes; ++i) to[i] = 0;
+            for (int64_t lane = 0; lane < count; ++lane)
+                for (int64_t i = 0; i < length; ++i) to[i * lanes + lane] = from[lane * length + i];
         }
         void read(const Problem<T>& p, int64_t k, int64_t channel, int64_t count) {
-            for (int64_t n = 0; n < p.states; ++n) {
-                const int64_t at = (k * p.states + n) * p.channels + channel;
-                const V value = load_some<V>(p.a + at, count);
-                store(a + n * lanes, value);
-                store(decay + n * lanes, value * T(1.44269504088896341));  // log2(e): the kernels raise 2, not e
-                if (p.weight) store(weight + n * lanes, load_some<V>(p.weight + at, count));
+            const int64_t at = k * p.channels + channel;
+            turn(p.a + at * p.states, p.states, count, a);
+            steepest = 0;
+            for (int64_t i = 0; i < block(p); ++i) {
+                decay[i] = a[i] * T(1.44269504088896341);  // log2(e): the kernels raise 2, not e
+                steepest = steepest < -decay[i] ? -decay[i] : steepest;
             }
-            for (int64_t r = 0; r < p.rank; ++r)
-                store(dt_weight + r * lanes, load_some<V>(p.dt_weight + (k * p.rank + r) * p.channels + channel, count));
-            store(dt_bias, p.dt_bias ? load_some<V>(p.dt_bias + k * p.channels + channel, count) : V{});
-            store(skip, p.skip ? load_some<V>(p.skip + k * p.channels + channel, count) : V{});
+            if (p.weight) turn(p.weight + at * p.states, p.states, count, weight);
+            if (p.rank) turn(p.dt_weight + at * p.rank, p.rank, count, dt_weight);
+            store(dt_bias, p.dt_bias ? load_some<V>(p.dt_bias + at, count) : V{});
+            store(skip, p.skip ? load_some<V>(p.skip + at, count) : V{});
         }
     };
 
-    SERPENT_INLINE const T* row(const Rows<T>& rows, int64_t pixel, int64_t stream) {
-        return rows.data + pixel * rows.pixel_stride + stream * rows.stream_stride;
-    }
-
-    // dt of one pixel's channel vector; `stream` is the direction for maps.
-    SERPENT_INLINE V step_size(const Problem<T>& p, const Parameters& q, int64_t pixel, int64_t k, int64_t channel,
-                               int64_t count, V* slope) {
-        V raw = load<V>(q.dt_bias);
-        if (p.rank) {
-            const T* low = row(p.dt, pixel, k);
-            for (int64_t r = 0; r < p.rank; ++r) raw += load<V>(q.dt_weight + r * lanes) * low[r];
-        } else {
-            raw += load_some<V>(p.dt.data + pixel * p.dt.pixel_stride + channel, count);
-        }
-        if (p.softplus) return softplus(raw, slope);
-        if (slope) *slope = splat<V>(T(1));
-        return raw;
-    }
-
-    // ---------------------------------------------------------------------------------------------------- forwards
+    // ------------------------------------------------------------------------------------------ one chunk of a path
 
     // Memory is asked for this many steps ahead. A step down a column takes its lines from other pages than the step
-    // before, which no processor foresees. Few steps, since lines a power of two apart share a few places in the cache.
-    static constexpr int64_t ahead = 4;
+    // before, which no processor foresees. Few steps, since lines a power of two apart share a few places in the cache;
+    // for the same reason a chunk is copied once, all channels of the item together, and read from the copy.
+        static constexpr int64_t ahead = 8;
+    static constexpr int64_t side_by_side = 4;  // steps whose sizes are computed together; divides every chunk
 
     SERPENT_INLINE void fetch(const T* from, int64_t count) {
         for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + i);
     }
 
+    // One pair of states has its rows of B and C for all steps side by side, so that a pass over the steps reads (and the
+    // backward pass writes) straight on; a little more than needed, so that pairs do not share places in the cache.
+    static int64_t pair_stride(const Problem<T>& p) { return 4 * p.chunk + 16; }
+
+    struct Chunk {
+        int64_t steps, *pixels;
+        T* low;  // (steps, R): dt_low
+        T* bc;   // (pairs, pair_stride): B and B, C and C of each step
+        T* x;    // (vectors, steps of a whole chunk, lanes)
+        T* dt;   // the same, only when rank == 0: the raw step sizes
+        void carve(Carver& s, const Problem<T>& p) {
+            const int64_t whole = vectors_of_slot(p) * p.chunk * lanes;
+            pixels = s.take<int64_t>(p.chunk);
+            low = s.take<T>((p.chunk + 1) * p.rank + 4);
+            bc = s.take<T>(pairs(p) * pair_stride(p));
+            x = s.take<T>(whole);
+            dt = s.take<T>(p.rank ? 0 : whole);
+        }
+
+        // The pixels of a chunk of direction k. Two directions are the rows forwards and backwards, four have the columns
+        // in between (scan_order.py).
+        void follow(const Problem<T>& p, const Item& w, int64_t k, int64_t first) {
+            const int64_t order = p.directions == 2 ? 2 * k : k, length = p.height * p.width;
+            steps = length - first < p.chunk ? length - first : p.chunk;
+            const int64_t from = order & 2 ? length - first - steps : first;  // the reversed orders are filled backwards
+            int64_t pixel = order & 1 ? from % p.height * p.width + from / p.height : from;
+            for (int64_t i = 0; i < steps; ++i) {
+                pixels[order & 2 ? steps - 1 - i : i] = w.image * length + pixel;
+                pixel += order & 1 ? p.width : 1;
+                if (order & 1 && pixel >= length) pixel -= length - 1;
+            }
+        }
+
+        // (pixels, D) to (vectors, steps, lanes), the item's channels only.
+        void gather(const Problem<T>& p, const Item& w, const T* map, int64_t stride, T* to) const {
+            for (int64_t t = 0; t < steps; ++t) {
+                const T* from = map + pixels[t] * stride + w.first_channel;
+                if (t + ahead < steps) fetch(map + pixels[t + ahead] * stride + w.first_channel, w.channels);
+                for (int64_t v = 0; v < w.vectors; ++v) store(to + (v * p.chunk + t) * lanes, load_some<V>(from + v * lanes, w.count(v)));
+            }
+        }
+
+        void read(const Problem<T>& p, const Item& w, int64_t k, int64_t first) {
+            follow(p, w, k, first);
+            const int64_t stream = p.groups > 1 ? w.group : k, even = p.states / 2, stride = pair_stride(p);
+            const T *from_low = p.dt.data + k * p.dt.stream_stride, *from_b = p.b.data + stream * p.b.stream_stride;
+            const T* from_c = p.c.data + stream * p.c.stream_stride;
+            for (int64_t t = 0; t < steps; ++t) {
+                const int64_t pixel = pixels[t], later = pixels[t + ahead < steps ? t + ahead : t];
+                if (p.rank) fetch(from_low + later * p.dt.pixel_stride, p.rank);
+                fetch(from_b + later * p.b.pixel_stride, p.states);
+                fetch(from_c + later * p.c.pixel_stride, p.states);
+                for (int64_t r = 0; r < p.rank; ++r) low[t * p.rank + r] = from_low[pixel * p.dt.pixel_stride + r];
+                const T *b = from_b + pixel * p.b.pixel_stride, *c = from_c + pixel * p.c.pixel_stride;
+                T* to = bc + 4 * t;
+                for (int64_t i = 0; i < even; ++i, b += 2, c += 2, to += stride) {
+                    __builtin_memcpy(to, b, 2 * sizeof(T));
+                    __builtin_memcpy(to + 2, c, 2 * sizeof(T));
+                }
+                if (p.states % 2) to[0] = b[0], to[2] = c[0];
+            }
+            gather(p, w, p.x, p.channels, x);
+            if (!p.rank) gather(p, w, p.dt.data, p.dt.pixel_stride, dt);
+        }
+
+        // Puts (vectors, steps, lanes) where the map has the item's channels, or adds it there.
+        void scatter(const Problem<T>& p, const Item& w, const T* from, bool add, T* map) const {
+            for (int64_t t = 0; t < steps; ++t) {
+                T* to = map + pixels[t] * p.channels + w.first_channel;
+                if (t + ahead < steps) fetch(map + pixels[t + ahead] * p.channels + w.first_channel, w.channels);
+                for (int64_t v = 0; v < w.vectors; ++v) {
+                    V value = load<V>(from + (v * p.chunk + t) * lanes);
+                    if (add) value += load_some<V>(to + v * lanes, w.count(v));
+                    store_some(to + v * lanes, value, w.count(v));
+                }
+            }
+        }
+    };
+
+    // Step sizes of a chunk and one channel vector, and the slopes of softplus where wanted, for whole groups of steps: what
+    // lies behind the last step is not used. Several steps side by side, since each is a long chain of instructions that wait
+    // for each other. Returns whether all exponents of the chunk are so small that exp2_of_bounded does.
+    static bool step_sizes(const Problem<T>& p, const Parameters& q, const Chunk& chunk, int64_t v, T* __restrict__ dts,
+                           T* __restrict__ slopes) {
+        const int64_t steps = chunk.steps, rank = p.rank;
+        const V bias = load<V>(q.dt_bias);
+        for (int64_t first = 0; first < steps; first += side_by_side) {
+            V raw[side_by_side];
+            const T* low = chunk.low + first * rank;
+            for (int64_t i = 0; i < side_by_side; ++i)
+                raw[i] = rank ? bias : bias + load<V>(chunk.dt + (v * p.chunk + first + i) * lanes);
+            for (int64_t r = 0; r < rank; ++r) {
+                const V weight = load<V>(q.dt_weight + r * lanes);
+                for (int64_t i = 0; i < side_by_side; ++i) raw[i] += weight * low[i * rank + r];
+            }
+            for (int64_t i = 0; i < side_by_side; ++i) store(dts + (first + i) * lanes, raw[i]);
+        }
+        V largest{};
+        if (p.softplus && slopes) {
+            for (int64_t t = 0; t < steps; ++t) {
+                V slope;
+                const V dt = softplus(load<V>(dts + t * lanes), &slope);
+                store(dts + t * lanes, dt);
+                store(slopes + t * lanes, slope);
+                largest = larger(dt, largest);
+            }
+        } else if (p.softplus) {
+            for (int64_t t = 0; t < steps; ++t) {
+                const V dt = softplus(load<V>(dts + t * lanes), nullptr);
+                store(dts + t * lanes, dt);
+                largest = larger(dt, largest);
+            }
+        } else {
+            for (int64_t t = 0; t < steps; ++t) {
+                largest = larger(absolute(load<V>(dts + t * lanes)), largest);
+                if (slopes) store(slopes + t * lanes, splat<V>(T(1)));
+            }
+        }
+        bool bounded = true;
+        for (int64_t lane = 0; lane < lanes; ++lane) bounded &= largest[lane] * q.steepest <= T(126);
+        return bounded;
+    }
+
+    template <bool Bounded> SERPENT_INLINE V decay_of(V dt, const T* decay) {
+        return Bounded ? exp2_of_bounded(dt * load<V>(decay)) : exp2_of(dt * load<V>(decay));
+    }
+
+    // ---------------------------------------------------------------------------------------------------- forwards
+
     struct ForwardScratch {
-        int64_t* pixels;  // of a chunk and of the steps after it that are fetched
+        Chunk chunk;
         Parameters* parameters;
-        T* dt;  // (steps, lanes)
-        T* h;   // (vectors, N, lanes)
+        T *dt, *drive;  // (steps, lanes)
+        T* y;           // (vectors, steps, lanes)
+        T* h;           // (vectors, N, lanes)
         ForwardScratch(Carver& s, const Problem<T>& p) {
             const int64_t vectors = vectors_of_slot(p);
-            pixels = s.take<int64_t>(p.interval + ahead);
-            dt = s.take<T>(p.interval * lanes);
-            h = s.take<T>(vectors * p.states * lanes);
+            chunk.carve(s, p);
+            dt = s.take<T>(p.chunk * lanes);
+            drive = s.take<T>(p.chunk * lanes);
+            y = s.take<T>(vectors * p.chunk * lanes);
+            h = s.take<T>(vectors * block(p));
             parameters = s.take<Parameters>(vectors);
             for (int64_t v = 0; v < vectors; ++v) {
                 Parameters q;
@@ -144,265 +273,346 @@ struct Scan {
         }
     };
 
-    template <bool Weighted>
-    static void forward_chunk(const Problem<T>& p, const Parameters& q, T* __restrict__ h, T* __restrict__ step_sizes,
-                              const int64_t* pixels, int64_t steps, int64_t known, const Work<T>& w, int64_t k,
-                              int64_t channel, int64_t count, T* y) {
-        const int64_t states = p.states, stream = p.groups > 1 ? w.group : k, base = w.image * p.height * p.width;
-        // A pass of its own: steps do not wait for each other here, and the recurrence does not wait for softplus.
-        for (int64_t t = 0; t < steps; ++t) {
-            if (t + ahead < known && p.rank) fetch(row(p.dt, base + pixels[t + ahead], k), p.rank);
-            store(step_sizes + t * lanes, step_size(p, q, base + pixels[t], k, channel, count, nullptr));
-        }
-        for (int64_t t = 0; t < steps; ++t) {
-            const int64_t pixel = base + pixels[t], at = pixel * p.channels + channel;
-            if (t + ahead < known) {
-                const int64_t later = base + pixels[t + ahead];
-                fetch(row(p.b, later, stream), states);
-                fetch(row(p.c, later, stream), states);
-                fetch(p.x + later * p.channels + channel, lanes);
-                if (k) fetch(y + later * p.channels + channel, lanes);
+    // What a chunk's states add to y, two states at a time (one at the end when N is odd), from its first step to its last. The
+    // states before the chunk are replaced by those after it.
+    template <bool Bounded, bool Weighted, int64_t Count>
+    SERPENT_INLINE void advance_some(const Problem<T>& p, const Parameters& q, const Chunk& chunk, const T* __restrict__ dts,
+                                     const T* __restrict__ drives, T* __restrict__ states, T* __restrict__ y, int64_t n) {
+        const T *bc = chunk.bc + n / 2 * pair_stride(p), *decay = q.decay + n * lanes, *weight = q.weight + n * lanes;
+        V h[Count];
+        for (int64_t i = 0; i < Count; ++i) h[i] = load<V>(states + (n + i) * lanes);
+        for (int64_t t = 0; t < chunk.steps; ++t, bc += 4) {
+            const V dt = load<V>(dts + t * lanes), drive = load<V>(drives + t * lanes);
+            V sum = load<V>(y + t * lanes);
+            for (int64_t i = 0; i < Count; ++i) {
+                h[i] = decay_of<Bounded>(dt, decay + i * lanes) * h[i] + drive * bc[i];
+                sum += (Weighted ? h[i] * load<V>(weight + i * lanes) : h[i]) * bc[2 + i];
             }
-            const V dt = load<V>(step_sizes + t * lanes), x = load_some<V>(p.x + at, count);
-            const V drive = dt * x;
-            const T *b = row(p.b, pixel, stream), *c = row(p.c, pixel, stream);
-            V sum = load<V>(q.skip) * x;
-            for (int64_t n = 0; n < states; ++n) {
-                V state = load<V>(h + n * lanes);
-                state = exp2_of(dt * load<V>(q.decay + n * lanes)) * state + drive * b[n];
-                store(h + n * lanes, state);
-                sum += Weighted ? state * load<V>(q.weight + n * lanes) * c[n] : state * c[n];
-            }
-            if (k) sum += load_some<V>(y + at, count);
-            store_some(y + at, sum, count);
+            store(y + t * lanes, sum);
         }
+        for (int64_t i = 0; i < Count; ++i) store(states + (n + i) * lanes, h[i]);
     }
 
-    static void copy_states(const Problem<T>& p, const T* h, T* to, int64_t channel, int64_t count) {
+    template <bool Bounded, bool Weighted>
+    static void advance(const Problem<T>& p, const Parameters& q, const Chunk& chunk, const T* dts, const T* drives, T* states,
+                        T* y) {
+        int64_t n = 0;
+        for (; n + 2 <= p.states; n += 2) advance_some<Bounded, Weighted, 2>(p, q, chunk, dts, drives, states, y, n);
+        if (n < p.states) advance_some<Bounded, Weighted, 1>(p, q, chunk, dts, drives, states, y, n);
+    }
+
+    // The states of one channel vector, (N, lanes), to (N, D).
+    static void keep(const Problem<T>& p, const T* h, T* to, int64_t channel, int64_t count) {
         for (int64_t n = 0; n < p.states; ++n) store_some(to + n * p.channels + channel, load<V>(h + n * lanes), count);
     }
 
-    static void forward_item(const Problem<T>& p, const Outputs<T>& out, const Work<T>& w, char* memory) {
+    // (length, lanes) to (channels, length), as parameters have it.
+    static void turn_back(const T* from, int64_t length, T* to, int64_t channel, int64_t count) {
+        for (int64_t lane = 0; lane < count; ++lane)
+            for (int64_t i = 0; i < length; ++i) to[(channel + lane) * length + i] = from[i * lanes + lane];
+    }
+
+    static void forward_item(const Problem<T>& p, const Outputs<T>& out, const Item& w, char* memory) {
         Carver carver{memory, 0};
         ForwardScratch s(carver, p);
-        const int64_t length = p.height * p.width, chunks = (length + p.interval - 1) / p.interval;
-        const int64_t state_size = p.states * p.channels, block = p.states * lanes;
-        for (int64_t k = 0; k < p.directions; ++k) {
-            for (int64_t v = 0; v < w.vectors; ++v) {
-                const int64_t left = w.channels - v * lanes;
-                s.parameters[v].read(p, k, w.first_channel + v * lanes, left < lanes ? left : lanes);
-            }
-            for (int64_t i = 0; i < w.vectors * block; ++i) s.h[i] = 0;
-            for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-                const int64_t first = chunk * p.interval;
-                const int64_t steps = length - first < p.interval ? length - first : p.interval;
-                const int64_t known = length - first < steps + ahead ? length - first : steps + ahead;
-                fill_pixels(order_of(k, p.directions), p.height, p.width, first, known, s.pixels);
+        const int64_t length = p.height * p.width, intervals = (length + p.interval - 1) / p.interval;
+        for (int64_t k = w.first_direction; k < w.end_direction; ++k) {
+            const int64_t direction = w.image * p.directions + k;
+            for (int64_t v = 0; v < w.vectors; ++v) s.parameters[v].read(p, k, w.channel(v), w.count(v));
+            for (int64_t i = 0; i < w.vectors * block(p); ++i) s.h[i] = 0;
+            for (int64_t first = 0; first < length; first += p.chunk) {
+                s.chunk.read(p, w, k, first);
+                const int64_t end = first + s.chunk.steps;
                 for (int64_t v = 0; v < w.vectors; ++v) {
-                    const int64_t channel = w.first_channel + v * lanes, left = w.channels - v * lanes;
-                    const int64_t count = left < lanes ? left : lanes;
-                    T* h = s.h + v * block;
-                    auto run = p.weight ? forward_chunk<true> : forward_chunk<false>;
-                    run(p, s.parameters[v], h, s.dt, s.pixels, steps, known, w, k, channel, count, out.y);
-                    const int64_t direction = w.image * p.directions + k;
-                    if (out.kept && chunk + 1 < chunks)
-                        copy_states(p, h, out.kept + (direction * (chunks - 1) + chunk) * state_size, channel, count);
-                    if (out.last && chunk + 1 == chunks)
-                        copy_states(p, h, out.last + direction * state_size, channel, count);
+                    const int64_t channel = w.channel(v), count = w.count(v);
+                    const Parameters& q = s.parameters[v];
+                    T *h = s.h + v * block(p), *y = s.y + v * p.chunk * lanes;
+                    const T* x = s.chunk.x + v * p.chunk * lanes;
+                    const bool bounded = step_sizes(p, q, s.chunk, v, s.dt, nullptr);
+                    const V skip = load<V>(q.skip);
+                    for (int64_t i = 0; i < s.chunk.steps * lanes; i += lanes) {
+                        store(s.drive + i, load<V>(s.dt + i) * load<V>(x + i));
+                        store(y + i, skip * load<V>(x + i));
+                    }
+                    auto run = bounded ? (p.weight ? advance<true, true> : advance<true, false>)
+                                       : (p.weight ? advance<false, true> : advance<false, false>);
+                    run(p, q, s.chunk, s.dt, s.drive, h, y);
+                    if (end == length)
+                        turn_back(h, p.states, out.last + direction * p.channels * p.states, channel, count);
+                    else if (out.kept && end % p.interval == 0)
+                        keep(p, h, out.kept + (direction * (intervals - 1) + end / p.interval - 1) * p.states * p.channels,
+                             channel, count);
                 }
+                s.chunk.scatter(p, w, s.y, adds(p, k), result(p, out.y, k));
             }
         }
     }
 
     // --------------------------------------------------------------------------------------------------- backwards
 
+    static int64_t low_width(const Problem<T>& p) { return (p.rank + 3) / 4 * 4; }
+
     struct BackwardScratch {
-        int64_t* pixels;
-        Parameters parameters;
-        T *h, *decay, *dt, *slope;   // of one chunk and one channel vector: h (steps + 1, N, lanes), decay (steps, N, lanes)
-        T *rows;                     // (steps, R + 2N, lanes): gradients of dt_low, B, C before their sum over channels
-        T *carry;                    // (vectors, N, lanes): gradient of the state that flows to earlier steps
+        Chunk chunk;
+        Parameters* parameters;
+        T *gy, *gx;                    // (vectors, steps, lanes)
+        T *dt, *slope, *drive;         // (steps, lanes), of one channel vector
+        T *through_b, *through_decay;  // (steps, lanes): sum_n g B, and sum_n g a h[t-1] A
+        T *h, *decay;                  // (steps, 2, lanes), of one pair of states; h before each step
+        T *bc, *low;                   // gradients of B and C, (pairs, pair_stride) of b c b c; of dt_low, (steps, R up to fours)
+        T* before;                     // (N, lanes), of one channel vector: the states before the chunk
+        T* carry;                      // (vectors, N, lanes): gradient of the state that flows to earlier steps
         T *a, *dt_weight, *dt_bias, *skip, *weight;  // (vectors, ...): gradients of the parameters
         BackwardScratch(Carver& s, const Problem<T>& p) {
-            const int64_t vectors = vectors_of_slot(p), block = p.states * lanes;
-            pixels = s.take<int64_t>(p.interval);
-            parameters.carve(s, p);
-            h = s.take<T>((p.interval + 1) * block);
-            decay = s.take<T>(p.interval * block);
-            dt = s.take<T>(p.interval * lanes);
-            slope = s.take<T>(p.interval * lanes);
-            rows = s.take<T>(p.interval * (p.rank + 2 * p.states) * lanes);
-            carry = s.take<T>(vectors * block);
-            a = s.take<T>(vectors * block);
-            weight = s.take<T>(p.weight ? vectors * block : 0);
+            const int64_t vectors = vectors_of_slot(p);
+            chunk.carve(s, p);
+            gy = s.take<T>(vectors * p.chunk * lanes);
+            gx = s.take<T>(vectors * p.chunk * lanes);
+            dt = s.take<T>(p.chunk * lanes);
+            slope = s.take<T>(p.chunk * lanes);
+            drive = s.take<T>(p.chunk * lanes);
+            through_b = s.take<T>(p.chunk * lanes);
+            through_decay = s.take<T>(p.chunk * lanes);
+            h = s.take<T>(p.chunk * 2 * lanes);
+            decay = s.take<T>(p.chunk * 2 * lanes);
+            bc = s.take<T>(pairs(p) * pair_stride(p));
+            low = s.take<T>(p.chunk * low_width(p));
+            before = s.take<T>(block(p));
+            carry = s.take<T>(vectors * block(p));
+            a = s.take<T>(vectors * block(p));
+            weight = s.take<T>(p.weight ? vectors * block(p) : 0);
             dt_weight = s.take<T>(vectors * p.rank * lanes);
             dt_bias = s.take<T>(vectors * lanes);
             skip = s.take<T>(vectors * lanes);
+            parameters = s.take<Parameters>(vectors);
+            for (int64_t v = 0; v < vectors; ++v) {
+                Parameters q;
+                q.carve(s, p);
+                if (s.base) parameters[v] = q;
+            }
         }
     };
 
-    // States, decays and step sizes of one chunk, from the state before it.
-    static void recompute_chunk(const Problem<T>& p, BackwardScratch& s, const T* initial, int64_t steps,
-                                const Work<T>& w, int64_t k, int64_t channel, int64_t count) {
-        const int64_t states = p.states, stream = p.groups > 1 ? w.group : k, base = w.image * p.height * p.width;
-        for (int64_t n = 0; n < states; ++n)
-            store(s.h + n * lanes, initial ? load_some<V>(initial + n * p.channels + channel, count) : V{});
-        for (int64_t t = 0; t < steps; ++t) {
-            V slope;
-            store(s.dt + t * lanes, step_size(p, s.parameters, base + s.pixels[t], k, channel, count, &slope));
-            store(s.slope + t * lanes, slope);
+    // Two states of a chunk (or the last one) and their decays again, from those before it, then the adjoint from its end to
+    // its beginning.
+    template <bool Bounded, bool Weighted, int64_t Count>
+    SERPENT_INLINE void retreat_some(const Problem<T>& p, const BackwardScratch& s, const Parameters& q, int64_t v, int64_t n) {
+        const int64_t steps = s.chunk.steps, state = (v * p.states + n) * lanes;
+        const T *__restrict__ dts = s.dt, *__restrict__ drives = s.drive, *__restrict__ gys = s.gy + v * p.chunk * lanes;
+        const T *decay_rate = q.decay + n * lanes, *a = q.a + n * lanes, *weight = q.weight + n * lanes;
+        const T* bc = s.chunk.bc + n / 2 * pair_stride(p);
+        T *__restrict__ hs = s.h, *__restrict__ decays = s.decay;
+        T *__restrict__ through_b = s.through_b, *__restrict__ through_decay = s.through_decay;
+        T* grad_bc = s.bc + n / 2 * pair_stride(p);
+        V h[Count], carry[Count], grad_a[Count], grad_weight[Count];
+        for (int64_t i = 0; i < Count; ++i) {
+            h[i] = load<V>(s.before + (n + i) * lanes);
+            carry[i] = load<V>(s.carry + state + i * lanes);
+            grad_a[i] = load<V>(s.a + state + i * lanes);
+            if (Weighted) grad_weight[i] = load<V>(s.weight + state + i * lanes);
         }
         for (int64_t t = 0; t < steps; ++t) {
-            const int64_t pixel = base + s.pixels[t];
-            const V dt = load<V>(s.dt + t * lanes);
-            const V drive = dt * load_some<V>(p.x + pixel * p.channels + channel, count);
-            const T* b = row(p.b, pixel, stream);
-            const T* __restrict__ before = s.h + t * states * lanes;
-            T* __restrict__ after = s.h + (t + 1) * states * lanes;
-            T* __restrict__ decays = s.decay + t * states * lanes;
-            for (int64_t n = 0; n < states; ++n) {
-                const V decay = exp2_of(dt * load<V>(s.parameters.decay + n * lanes));
-                store(decays + n * lanes, decay);
-                store(after + n * lanes, decay * load<V>(before + n * lanes) + drive * b[n]);
+            const V dt = load<V>(dts + t * lanes), drive = load<V>(drives + t * lanes);
+            for (int64_t i = 0; i < Count; ++i) {
+                const V decay = decay_of<Bounded>(dt, decay_rate + i * lanes);
+                store(hs + (2 * t + i) * lanes, h[i]);
+                store(decays + (2 * t + i) * lanes, decay);
+                h[i] = decay * h[i] + drive * bc[4 * t + i];
             }
+        }
+        for (int64_t t = steps - 1; t >= 0; --t) {
+            const V dt = load<V>(dts + t * lanes), drive = load<V>(drives + t * lanes), gy = load<V>(gys + t * lanes);
+            V along_b = load<V>(through_b + t * lanes), along_decay = load<V>(through_decay + t * lanes);
+            V grad_b[2] = {}, grad_c[2] = {};
+            for (int64_t i = 0; i < Count; ++i) {
+                const T b = bc[4 * t + i], c = bc[4 * t + 2 + i];
+                const V gc = Weighted ? gy * load<V>(weight + i * lanes) : gy;
+                const V g = carry[i] + gc * c;
+                if (Weighted) grad_weight[i] += gy * h[i] * c;
+                grad_c[i] = gc * h[i];
+                h[i] = load<V>(hs + (2 * t + i) * lanes);
+                carry[i] = g * load<V>(decays + (2 * t + i) * lanes);
+                const V product = carry[i] * h[i];
+                grad_a[i] += product * dt;
+                grad_b[i] = g * drive;
+                along_b += g * b;
+                along_decay += product * load<V>(a + i * lanes);
+            }
+            store(through_b + t * lanes, along_b);
+            store(through_decay + t * lanes, along_decay);
+            add_lane_sums(grad_b[0], grad_c[0], grad_b[1], grad_c[1], grad_bc + 4 * t);
+        }
+        for (int64_t i = 0; i < Count; ++i) {
+            store(s.carry + state + i * lanes, carry[i]);
+            store(s.a + state + i * lanes, grad_a[i]);
+            if (Weighted) store(s.weight + state + i * lanes, grad_weight[i]);
         }
     }
 
-    template <bool Weighted>
-    static void backward_chunk(const Problem<T>& p, const Gradients<T>& grad, BackwardScratch& s, int64_t steps,
-                               const Work<T>& w, int64_t k, int64_t v, int64_t channel, int64_t count) {
-        const int64_t states = p.states, block = states * lanes, stream = p.groups > 1 ? w.group : k;
-        const int64_t base = w.image * p.height * p.width, width = p.rank + 2 * states;
-        const Parameters& q = s.parameters;
-        T* __restrict__ carry = s.carry + v * block;
-        T* __restrict__ grad_a = s.a + v * block;
-        T* __restrict__ grad_weight = s.weight + v * block;
+    template <bool Bounded, bool Weighted>
+    static void retreat(const Problem<T>& p, const BackwardScratch& s, const Parameters& q, int64_t v) {
+        int64_t n = 0;
+        for (; n + 2 <= p.states; n += 2) retreat_some<Bounded, Weighted, 2>(p, s, q, v, n);
+        if (n < p.states) retreat_some<Bounded, Weighted, 1>(p, s, q, v, n);
+    }
+
+    // From the sums over states to the gradients of x, of the step sizes and of what they are made of.
+    static void finish_chunk(const Problem<T>& p, const Gradients<T>& grad, BackwardScratch& s, const Item& w,
+                             const Parameters& q, int64_t v) {
+        const int64_t steps = s.chunk.steps, width = low_width(p), part = v * p.chunk * lanes;
+        const T *xs = s.chunk.x + part, *gys = s.gy + part;
+        T* graw = s.through_decay;
         V grad_bias = load<V>(s.dt_bias + v * lanes), grad_skip = load<V>(s.skip + v * lanes);
-        for (int64_t t = steps - 1; t >= 0; --t) {
-            const int64_t pixel = base + s.pixels[t], at = pixel * p.channels + channel;
-            const V x = load_some<V>(p.x + at, count), gy = load_some<V>(grad.y + at, count);
-            const V dt = load<V>(s.dt + t * lanes), drive = dt * x;
-            const T *b = row(p.b, pixel, stream), *c = row(p.c, pixel, stream);
-            T* __restrict__ rows = s.rows + t * width * lanes;
-            T* __restrict__ grad_b = rows + p.rank * lanes;
-            T* __restrict__ grad_c = grad_b + block;
-            const T* __restrict__ before = s.h + t * block;
-            const T* __restrict__ after = before + block;
-            const T* __restrict__ decays = s.decay + t * block;
-            V through_b{}, through_decay{};
-            for (int64_t n = 0; n < states; ++n) {
-                const int64_t i = n * lanes;
-                const V h = load<V>(after + i);
-                const V gc = Weighted ? gy * load<V>(q.weight + i) : gy;
-                const V g = load<V>(carry + i) + gc * c[n];
-                const V past = g * load<V>(decays + i), product = past * load<V>(before + i);
-                const V gb = g * drive;
-                if (Weighted) store(grad_weight + i, load<V>(grad_weight + i) + gy * h * c[n]);
-                store(carry + i, past);
-                store(grad_a + i, load<V>(grad_a + i) + product * dt);
-                store(grad_b + i, v ? load<V>(grad_b + i) + gb : gb);
-                store(grad_c + i, v ? load<V>(grad_c + i) + gc * h : gc * h);
-                through_b += g * b[n];
-                through_decay += product * load<V>(q.a + i);
-            }
-            const V graw = (x * through_b + through_decay) * load<V>(s.slope + t * lanes);
-            V gx = load<V>(q.skip) * gy + dt * through_b;
-            if (k) gx += load_some<V>(grad.x + at, count);
-            store_some(grad.x + at, gx, count);
+        for (int64_t t = 0; t < steps; ++t) {
+            const V x = load<V>(xs + t * lanes), gy = load<V>(gys + t * lanes), through_b = load<V>(s.through_b + t * lanes);
+            const V g = (x * through_b + load<V>(s.through_decay + t * lanes)) * load<V>(s.slope + t * lanes);
+            store(s.gx + part + t * lanes, load<V>(q.skip) * gy + load<V>(s.dt + t * lanes) * through_b);
+            store(graw + t * lanes, g);
             grad_skip += gy * x;
-            grad_bias += graw;
-            if (p.rank) {
-                const T* low = row(p.dt, pixel, k);
-                T* __restrict__ grad_w = s.dt_weight + v * p.rank * lanes;
-                for (int64_t r = 0; r < p.rank; ++r) {
-                    const int64_t i = r * lanes;
-                    const V gl = graw * load<V>(q.dt_weight + i);
-                    store(rows + i, v ? load<V>(rows + i) + gl : gl);
-                    store(grad_w + i, load<V>(grad_w + i) + graw * low[r]);
-                }
-            } else {
-                store_some(grad.delta + at, graw, count);
-            }
+            grad_bias += g;
         }
         store(s.dt_bias + v * lanes, grad_bias);
         store(s.skip + v * lanes, grad_skip);
+        if (!p.rank)
+            for (int64_t t = 0; t < steps; ++t)
+                store_some(grad.dt + s.chunk.pixels[t] * p.channels + w.channel(v), load<V>(graw + t * lanes), w.count(v));
+        for (int64_t r = 0; r < p.rank; r += 4) {
+            V weight[4] = {}, sum[4] = {};
+            const int64_t count = p.rank - r < 4 ? p.rank - r : 4;
+            for (int64_t i = 0; i < count; ++i) {
+                weight[i] = load<V>(q.dt_weight + (r + i) * lanes);
+                sum[i] = load<V>(s.dt_weight + (v * p.rank + r + i) * lanes);
+            }
+            for (int64_t t = 0; t < steps; ++t) {
+                const V g = load<V>(graw + t * lanes);
+                const T* low = s.chunk.low + t * p.rank + r;  // may end behind the row: those sums are not used
+                for (int64_t i = 0; i < 4; ++i) sum[i] += g * low[i];
+                add_lane_sums(g * weight[0], g * weight[1], g * weight[2], g * weight[3], s.low + t * width + r);
+            }
+            for (int64_t i = 0; i < count; ++i) store(s.dt_weight + (v * p.rank + r + i) * lanes, sum[i]);
+        }
+    }
+
+    // The sums over the channels of a unit join those of the units before it, in their order.
+    static void add_rows(const Problem<T>& p, const Gradients<T>& grad, const BackwardScratch& s, const Item& w, int64_t k,
+                         bool first) {
+        const int64_t streams = p.directions * p.groups, stream = p.groups > 1 ? w.group : k, stride = pair_stride(p);
+        for (int64_t t = 0; t < s.chunk.steps; ++t) {
+            const int64_t at = s.chunk.pixels[t] * streams + stream;
+            const int64_t later = s.chunk.pixels[t + ahead < s.chunk.steps ? t + ahead : t] * streams + stream;
+            fetch(grad.b + later * p.states, p.states);
+            fetch(grad.c + later * p.states, p.states);
+            T *__restrict__ b = grad.b + at * p.states, *__restrict__ c = grad.c + at * p.states;
+            T* __restrict__ dt = grad.dt + at * p.rank;
+            const T *__restrict__ from = s.bc + 4 * t, *__restrict__ low = s.low + t * low_width(p);
+            for (int64_t n = 0; n < p.states; ++n, from += n % 2 ? 0 : stride) {
+                const int64_t i = n % 2 * 2;
+                b[n] = first ? from[i] : b[n] + from[i];
+                c[n] = first ? from[i + 1] : c[n] + from[i + 1];
+            }
+            for (int64_t r = 0; r < p.rank; ++r) dt[r] = first ? low[r] : dt[r] + low[r];
+        }
     }
 
     // A direction's parameter gradients of one channel vector, from scratch to the image's slice of the output.
     static void write_parameters(const Problem<T>& p, const Gradients<T>& grad, const BackwardScratch& s, int64_t direction,
                                  int64_t v, int64_t channel, int64_t count) {
-        const int64_t block = p.states * lanes;
-        copy_states(p, s.a + v * block, grad.a + direction * p.states * p.channels, channel, count);
-        if (grad.weight)
-            copy_states(p, s.weight + v * block, grad.weight + direction * p.states * p.channels, channel, count);
-        for (int64_t r = 0; r < p.rank; ++r)
-            store_some(grad.dt_weight + (direction * p.rank + r) * p.channels + channel,
-                       load<V>(s.dt_weight + (v * p.rank + r) * lanes), count);
-        store_some(grad.dt_bias + direction * p.channels + channel, load<V>(s.dt_bias + v * lanes), count);
-        store_some(grad.skip + direction * p.channels + channel, load<V>(s.skip + v * lanes), count);
+        const int64_t at = direction * p.channels;
+        turn_back(s.a + v * block(p), p.states, grad.a + at * p.states, channel, count);
+        if (grad.weight) turn_back(s.weight + v * block(p), p.states, grad.weight + at * p.states, channel, count);
+        if (p.rank) turn_back(s.dt_weight + v * p.rank * lanes, p.rank, grad.dt_weight + at * p.rank, channel, count);
+        store_some(grad.dt_bias + at + channel, load<V>(s.dt_bias + v * lanes), count);
+        store_some(grad.skip + at + channel, load<V>(s.skip + v * lanes), count);
     }
 
-    static void backward_item(const Problem<T>& p, const Gradients<T>& grad, const Work<T>& w, char* memory) {
+    static void backward_item(const Problem<T>& p, const Gradients<T>& grad, const Item& w, char* memory, int64_t* progress) {
         Carver carver{memory, 0};
         BackwardScratch s(carver, p);
-        const int64_t length = p.height * p.width, chunks = (length + p.interval - 1) / p.interval;
-        const int64_t block = p.states * lanes, width = p.rank + 2 * p.states, streams = p.directions * p.groups;
-        const int64_t state_size = p.states * p.channels;
-        for (int64_t k = 0; k < p.directions; ++k) {
-            const int64_t direction = w.image * p.directions + k, stream = p.groups > 1 ? w.group : k;
-            for (int64_t i = 0; i < w.vectors * block; ++i) s.carry[i] = s.a[i] = 0;
-            for (int64_t i = 0; p.weight && i < w.vectors * block; ++i) s.weight[i] = 0;
+        const int64_t length = p.height * p.width, chunks = (length + p.chunk - 1) / p.chunk;
+        int64_t done = 0;
+        for (int64_t k = w.first_direction; k < w.end_direction; ++k) {
+            const int64_t direction = w.image * p.directions + k;
+            for (int64_t v = 0; v < w.vectors; ++v) s.parameters[v].read(p, k, w.channel(v), w.count(v));
+            for (int64_t i = 0; i < w.vectors * block(p); ++i) s.carry[i] = s.a[i] = 0;
+            for (int64_t i = 0; p.weight && i < w.vectors * block(p); ++i) s.weight[i] = 0;
             for (int64_t i = 0; i < w.vectors * p.rank * lanes; ++i) s.dt_weight[i] = 0;
             for (int64_t i = 0; i < w.vectors * lanes; ++i) s.dt_bias[i] = s.skip[i] = 0;
             for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
-                const int64_t first = chunk * p.interval;
-                const int64_t steps = length - first < p.interval ? length - first : p.interval;
-                fill_pixels(order_of(k, p.directions), p.height, p.width, first, steps, s.pixels);
-                const T* initial = chunk ? grad.kept + (direction * (chunks - 1) + chunk - 1) * state_size : nullptr;
+                s.chunk.read(p, w, k, chunk * p.chunk);
+                s.chunk.gather(p, w, grad.y, p.channels, s.gy);
+                const int64_t kept = (direction * (chunks - 1) + chunk - 1) * p.states * p.channels;
                 for (int64_t v = 0; v < w.vectors; ++v) {
-                    const int64_t channel = w.first_channel + v * lanes, left = w.channels - v * lanes;
-                    const int64_t count = left < lanes ? left : lanes;
-                    s.parameters.read(p, k, channel, count);
-                    recompute_chunk(p, s, initial, steps, w, k, channel, count);
-                    auto run = p.weight ? backward_chunk<true> : backward_chunk<false>;
-                    run(p, grad, s, steps, w, k, v, channel, count);
-                    if (chunk == 0) write_parameters(p, grad, s, direction, v, channel, count);
+                    if (v % unit == 0) {
+                        for (int64_t i = 0; i < pairs(p) * pair_stride(p); ++i) s.bc[i] = 0;
+                        for (int64_t i = 0; i < s.chunk.steps * low_width(p); ++i) s.low[i] = 0;
+                    }
+                    const T* x = s.chunk.x + v * p.chunk * lanes;
+                    const bool bounded = step_sizes(p, s.parameters[v], s.chunk, v, s.dt, s.slope);
+                    for (int64_t i = 0; i < s.chunk.steps * lanes; i += lanes) {
+                        store(s.drive + i, load<V>(s.dt + i) * load<V>(x + i));
+                        store(s.through_b + i, V{});
+                        store(s.through_decay + i, V{});
+                    }
+                    for (int64_t n = 0; n < p.states; ++n) {
+                        const T* from = grad.kept + kept + n * p.channels + w.channel(v);
+                        store(s.before + n * lanes, chunk ? load_some<V>(from, w.count(v)) : V{});
+                    }
+                    auto run = bounded ? (p.weight ? retreat<true, true> : retreat<true, false>)
+                                       : (p.weight ? retreat<false, true> : retreat<false, false>);
+                    run(p, s, s.parameters[v], v);
+                    finish_chunk(p, grad, s, w, s.parameters[v], v);
+                    if (v % unit == unit - 1 || v + 1 == w.vectors) {
+                        if (w.slot && v < unit) wait_until_above(progress + w.index - 1, done);
+                        add_rows(p, grad, s, w, k, w.slot == 0 && v < unit);
+                    }
                 }
-                for (int64_t t = 0; t < steps; ++t) {
-                    const int64_t pixel = w.image * length + s.pixels[t];
-                    T* to = grad.rows + ((w.slot * p.batch * length + pixel) * streams + stream) * width;
-                    const T* from = s.rows + t * width * lanes;
-                    for (int64_t i = 0; i < width; ++i) to[i] = w.vectors ? sum_of_lanes<T>(load<V>(from + i * lanes)) : T(0);
-                }
+                s.chunk.scatter(p, w, s.gx, adds(p, k), result(p, grad.x, k));
+                publish(progress + w.index, ++done);
             }
+            for (int64_t v = 0; v < w.vectors; ++v) write_parameters(p, grad, s, direction, v, w.channel(v), w.count(v));
         }
     }
 
     // -------------------------------------------------------------------------------------------------- launchers
 
-    static int64_t scratch_bytes(const Problem<T>& p, bool backward) {
+    static int64_t item_bytes(const Problem<T>& p, bool backward) {
         Carver counter{nullptr, 0};
         if (backward) BackwardScratch(counter, p);
         else ForwardScratch(counter, p);
         return counter.used;
     }
+    static int64_t progress_bytes(const Problem<T>& p) { return (items(p) * int64_t(sizeof(int64_t)) + 63) / 64 * 64; }
+    static int64_t scratch_bytes(const Problem<T>& p, bool backward) {
+        return (p.threads < items(p) ? p.threads : items(p)) * item_bytes(p, backward) + progress_bytes(p);
+    }
 
-    template <class Run> static void run_items(const Problem<T>& p, Run run) {
-        const int64_t items = p.batch * p.groups * p.slots;
-#ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(int(p.threads < items ? p.threads : items))
-        for (int64_t item = 0; item < items; ++item)
-            run(work(p, item), p.scratch + omp_get_thread_num() * p.scratch_bytes);
-#else
-        for (int64_t item = 0; item < items; ++item) run(work(p, item), p.scratch);
-#endif
+    // Adds the results of directions 1, 2, ... to the first one's, in their order.
+    static void join_directions(const Problem<T>& p, T* first) {
+        const int64_t size = p.batch * p.height * p.width * p.channels, part = 1 << 14;
+        parallel_for(p.threads, (size + part - 1) / part, [&](int64_t index, int64_t) {
+            const int64_t begin = index * part, end = begin + part < size ? begin + part : size;
+            for (int64_t k = 1; k < p.directions; ++k)
+                for (int64_t i = begin; i < end; ++i) first[i] += p.partial[(k - 1) * size + i];
+        });
     }
 
     static void forward(const Problem<T>& p, const Outputs<T>& out) {
-        run_items(p, [&](const Work<T>& w, char* memory) { forward_item(p, out, w, memory); });
+        char* memory = p.scratch + progress_bytes(p);
+        const int64_t bytes = item_bytes(p, false);
+        parallel_for(p.threads, items(p),
+                     [&](int64_t index, int64_t thread) { forward_item(p, out, item(p, index), memory + thread * bytes); });
+        if (p.partial) join_directions(p, out.y);
     }
+
     static void backward(const Problem<T>& p, const Gradients<T>& grad) {
-        run_items(p, [&](const Work<T>& w, char* memory) { backward_item(p, grad, w, memory); });
+        int64_t* progress = reinterpret_cast<int64_t*>(p.scratch);  // chunks that an item is through with
+        for (int64_t i = 0; i < items(p); ++i) progress[i] = 0;
+        char* memory = p.scratch + progress_bytes(p);
+        const int64_t bytes = item_bytes(p, true);
+        parallel_for(p.threads, items(p), [&](int64_t index, int64_t thread) {
+            backward_item(p, grad, item(p, index), memory + thread * bytes, progress);
+        });
+        if (p.partial) join_directions(p, grad.x);
     }
 
     static constexpr Kernels<T> kernels() { return {scratch_bytes, forward, backward}; }

@@ -23,26 +23,28 @@ struct Problem {
     int64_t groups;                // G; B and C are shared by channels / groups neighbouring channels
     int64_t states;                // N
     int64_t rank;                  // R of the low-rank dt; 0: dt is given for every channel
-    int64_t interval;              // steps between two kept states
+    int64_t interval;              // steps between two kept states: a multiple of `chunk`
+    int64_t chunk;                 // steps that a kernel works on at a time
     int64_t slots;                 // parts of a group's channels that are worked on independently
     int64_t threads;
     bool softplus;
     const T* x;                    // (batch, length, D)
     Rows<T> dt, b, c;
-    const T* a;                    // (K, N, D), negative
-    const T* dt_weight;            // (K, R, D); null when rank == 0
+    const T* a;                    // (K, D, N), negative
+    const T* dt_weight;            // (K, D, R); null when rank == 0
     const T* dt_bias;              // (K, D) or null
     const T* skip;                 // (K, D) or null
-    const T* weight;               // (K, N, D) or null: a factor of C that depends on channel and state only
-    char* scratch;                 // threads * scratch_bytes
-    int64_t scratch_bytes;
+    const T* weight;               // (K, D, N) or null: a factor of C that depends on channel and state only
+    T* partial;                    // (K - 1, batch, length, D): results of directions 1, 2, ... when each is worked on by
+                                   // itself; null: one after the other, added in place. The same bits either way.
+    char* scratch;                 // scratch_bytes
 };
 
 template <class T>
 struct Outputs {
     T* y;       // (batch, length, D)
-    T* kept;    // (batch, K, chunks - 1, N, D) or null
-    T* last;    // (batch, K, N, D) or null
+    T* kept;    // (batch, K, intervals - 1, N, D) or null
+    T* last;    // (batch, K, D, N)
 };
 
 template <class T>
@@ -50,13 +52,13 @@ struct Gradients {
     const T* y;        // in: (batch, length, D)
     const T* kept;     // in: as kept by the forward pass
     T* x;              // (batch, length, D)
-    T* rows;           // (slots, batch, length, K * G, R + 2N): dt_low, B, C; summed over slots by the caller
-    T* delta;          // (batch, length, D) when rank == 0
-    T* a;              // (batch, K, N, D); these five are summed over the batch by the caller
-    T* dt_weight;      // (batch, K, R, D)
+    T* dt;             // (batch, length, K, R), or (batch, length, D) when rank == 0
+    T *b, *c;          // (batch, length, K * G, N)
+    T* a;              // (batch, K, D, N); these five are summed over the batch by the caller
+    T* dt_weight;      // (batch, K, D, R)
     T* dt_bias;        // (batch, K, D)
     T* skip;           // (batch, K, D)
-    T* weight;         // (batch, K, N, D) or null
+    T* weight;         // (batch, K, D, N) or null
 };
 
 // One instruction set's kernels.
