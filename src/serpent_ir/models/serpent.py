@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from serpent_ir.errors import RangeError
 from serpent_ir.models.padding import crop, pad_to_multiple
 from serpent_ir.ops import selective_scan_2d
+from serpent_ir.ops.block import conv_silu, norm_gate
 
 
 class GatedConvBlock(nn.Module):
@@ -34,8 +35,9 @@ class GatedConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
-        a = F.silu(self.conv(a.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        return x + self.out_proj(self.scan_norm(self.scan(a)) * F.silu(z))
+        assert self.conv.bias is not None  # for type checkers
+        y = self.scan(conv_silu(a, self.conv.weight, self.conv.bias))
+        return x + self.out_proj(norm_gate(y, z, self.scan_norm.weight, self.scan_norm.bias, self.scan_norm.eps))
 
     def scan(self, a: Tensor) -> Tensor:
         """What a VSS block does between convolution and norm: nothing here."""

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "block_module.hpp"
 #include "problem.hpp"
 
 namespace nb = nanobind;
@@ -193,6 +194,7 @@ template <class T> void bind(nb::module_& m, const char* name) {
 NB_MODULE(_native, m) {
     bind<float>(m, "ProblemFloat32");
     bind<double>(m, "ProblemFloat64");
+    serpent::bind_block(m, [](const std::string& name) { return find_set(name).name; });
     m.def("instruction_sets", [] {
         nb::list names;
         for (const InstructionSet* set : supported_sets()) names.append(set->name);
