@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from serpent_ir.ops import native_block
-from serpent_ir.ops.backends import choose
+from serpent_ir.ops.backends import runs_natively
 
 BAND_BYTES = 4 * 2**20
 """What the buffers of a band may take: the caches of a processor hold it."""
@@ -30,13 +30,12 @@ def can_go_in_bands(x: Tensor, *modules: nn.Module) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or torch._C._len_torch_dispatch_stack() or type(x) is not Tensor:
         return False
-    if x.device.type != "cpu" or x.dtype not in native_block.DTYPES or choose(x.device).backend != "native":
+    if x.device.type != "cpu" or x.dtype not in native_block.DTYPES or not runs_natively(x.device):
         return False
-    return all(
-        type(module) in _PLAIN and module.weight.dtype == x.dtype
-        and not module._forward_hooks and not module._forward_pre_hooks
-        for module in modules
-    )  # fmt: skip
+    for module in modules:
+        if type(module) not in _PLAIN or module._forward_hooks or module._forward_pre_hooks:
+            return False
+    return True
 
 
 def bands(x: Tensor, numbers: int) -> list[Band]:
@@ -54,19 +53,26 @@ def bands(x: Tensor, numbers: int) -> list[Band]:
     return [(slice(i, i + 1), slice(r, min(r + rows, height))) for i in range(batch) for r in starts]
 
 
+def pixel_bands(numbers: int, *maps: Tensor) -> list[tuple[Tensor, ...]]:
+    """For each map (B, H, W, d), dense, its bands of pixels as (n, d), all of one size except for the last.
+
+    numbers: how many of the maps' type the buffers of a band take for each of its pixels.
+    """
+    count = max(1, BAND_BYTES // (numbers * maps[0].element_size()))
+    return [x.view(-1, x.shape[-1]).split(count) for x in maps]
+
+
 class Projection:
     """`norm`, then the product with `matrix` (c, d), of one part of a map after the other."""
 
     def __init__(self, norm: nn.LayerNorm, matrix: Tensor) -> None:
-        self.norm, self.matrix, self.buffer = norm, matrix, matrix.new_empty(0)
+        self.norm, self.matrix, self.buffer = norm, matrix, matrix.new_empty(0, 0)
 
     def __call__(self, x: Tensor, out: Tensor) -> Tensor:
-        """x (..., c) to `out` (..., d), both dense; returns `out`."""
-        if self.buffer.numel() < x.numel():
+        """x (n, c) to `out` (n, d), both dense; returns `out`."""
+        if len(self.buffer) < len(x):
             self.buffer = torch.empty_like(x)
-        normal = layer_norm(self.norm, x, self.buffer.view(-1)[: x.numel()].view(x.shape))
-        torch.mm(normal.view(-1, x.shape[-1]), self.matrix, out=out.view(-1, out.shape[-1]))
-        return out
+        return torch.mm(layer_norm(self.norm, x, self.buffer[: len(x)]), self.matrix, out=out)
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor, out: Tensor) -> Tensor:

@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import RangeError
-from serpent_ir.models.bands import Projection, bands, can_go_in_bands, layer_norm
+from serpent_ir.models.bands import Projection, bands, can_go_in_bands, layer_norm, pixel_bands
 from serpent_ir.models.padding import crop, pad_to_multiple
 from serpent_ir.ops import native_block, selective_scan_2d
 from serpent_ir.ops.block import conv_silu, norm_gate
@@ -52,21 +51,21 @@ class GatedConvBlock(nn.Module):
         """`forward` in place of x. z is computed after the scan: until then x is there, and no map is held for z."""
         inner, channels = self.out_proj.in_features, self.out_proj.out_features
         y = self.scan(self._convolved(x))
-        parts = bands(x, channels + inner)
-        project = Projection(self.norm, self.in_proj.weight[inner:].t())
-        buffer = torch.empty_like(y[parts[0]])
-        for part in parts:
-            rows, gated = x[part], y[part]
-            z = project(rows, buffer[: len(gated), : gated.shape[1]])
-            native_block.gate(gated, z, *parameters_of(self.scan_norm), self.scan_norm.eps, gated)
-            rows.view(-1, channels).addmm_(gated.view(-1, inner), self.out_proj.weight.t())
+        project, back = Projection(self.norm, self.in_proj.weight[inner:].t()), self.out_proj.weight.t()
+        norm, epsilon = parameters_of(self.scan_norm), self.scan_norm.eps
+        buffer = None
+        for rows, gated in zip(*pixel_bands(channels + inner, x, y), strict=True):
+            if buffer is None or len(buffer) != len(rows):
+                buffer = torch.empty_like(gated)
+            native_block.gate(gated, project(rows, buffer), *norm, epsilon, gated)
+            rows.addmm_(gated, back)
         return x
 
     def _convolved(self, x: Tensor) -> Tensor:
         """SiLU(DWConv3x3(a)), (B, H, W, inner); of a there is never more than a band and the rows next to it."""
-        inner, height = self.out_proj.in_features, x.shape[1]
+        inner, channels, height = self.out_proj.in_features, self.out_proj.out_features, x.shape[1]
         result = x.new_empty(*x.shape[:3], inner)
-        parts = bands(x, self.out_proj.out_features + inner)
+        parts = bands(x, channels + inner)
         around = int(len(parts) > len(x))  # rows above and below that a band needs, when images are cut
         project = Projection(self.norm, self.in_proj.weight[:inner].t())
         images, rows = parts[0]
@@ -80,7 +79,7 @@ class GatedConvBlock(nn.Module):
             a = buffer[: images.stop - images.start]
             top = first - around
             if start < end:
-                project(x[images, start:end], a[:, start - top : end - top])
+                project(x[images, start:end].view(-1, channels), a[:, start - top : end - top].view(-1, inner))
             native_block.convolve(
                 a[:, first - top : last - top],
                 *parameters_of(self.conv),
@@ -203,6 +202,21 @@ class PatchExpanding(nn.Module):
         return onto
 
 
+def to_patches(image: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) to (B, H / patch, W / patch, C patch^2), in F.pixel_unshuffle's order, but faster."""
+    batch, channels, height, width = image.shape
+    x = image.reshape(batch, channels, height // patch, patch, width // patch, patch).permute(0, 2, 4, 1, 3, 5)
+    return x.reshape(batch, height // patch, width // patch, channels * patch**2)
+
+
+def from_patches(x: Tensor, patch: int) -> Tensor:
+    """What `to_patches` undoes: (B, h, w, C patch^2) to (B, C, h patch, w patch)."""
+    batch, height, width, numbers = x.shape
+    channels = numbers // patch**2
+    image = x.view(batch, height, width, channels, patch, patch).permute(0, 3, 1, 4, 2, 5)
+    return image.reshape(batch, channels, height * patch, width * patch)
+
+
 @dataclass(frozen=True)
 class SerpentConfig:
     """Everything that defines a Serpent. Scale s (0, 1, 2, ...) has `embed_channels * 2**s` channels.
@@ -289,7 +303,7 @@ class Serpent(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         config = self.config
         padded = pad_to_multiple(image, config.in_channels, config.size_multiple)
-        x = self.embed(F.pixel_unshuffle(padded, config.patch_size).permute(0, 2, 3, 1))
+        x = self.embed(to_patches(padded, config.patch_size))
         skips = []
         for blocks, merge in zip(self.down, self.merge, strict=True):
             x = blocks(x, overwrite=True)
@@ -302,7 +316,7 @@ class Serpent(nn.Module):
             else:
                 x = self.fuse[s](torch.cat([self.expand[s](x), skips.pop()], dim=-1))
             x = self.up[s](x, overwrite=True)
-        output = F.pixel_shuffle(self.head(x).permute(0, 3, 1, 2), config.patch_size)
+        output = from_patches(self.head(x), config.patch_size)
         if config.input_skip:
             output = output + padded[:, : config.out_channels]
         return crop(output, image)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serpent_ir.ops import native_block
-from serpent_ir.ops.backends import choose
+from serpent_ir.ops.backends import runs_natively
 from serpent_ir.ops.native_block import DTYPES, check_convolution, check_gate
 
 aten, ops = torch.ops.aten, torch.ops.serpent
@@ -95,13 +95,9 @@ def _define(name: str, schema: str) -> Any:
     return implement
 
 
-def _is_native(x: Tensor) -> bool:
-    return choose(x.device).backend == "native"
-
-
 @_define("conv_silu", f"({_CONV}) -> Tensor")
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if _is_native(x):
+    if runs_natively(x.device):
         return native_block.convolve(x, weight, bias, x.new_empty(x.shape))
     check_convolution(x, weight, bias)
     return _conv_silu(x, weight, bias).contiguous()
@@ -109,7 +105,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @_define("conv_silu_backward", f"(Tensor grad, {_CONV}) -> (Tensor, Tensor, Tensor)")
 def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    if _is_native(x):
+    if runs_natively(x.device):
         return native_block.convolve_backward(grad, x, weight, bias)
     before = aten.silu_backward(grad, _convolution(x, weight, bias)).permute(0, 3, 1, 2)
     settings = bias.shape, (1, 1), (1, 1), (1, 1), False, (0, 0), x.shape[3], (True, True, True)
@@ -119,7 +115,7 @@ def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ..
 
 @_define("norm_gate", f"({_GATE}) -> Tensor")
 def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    if _is_native(y):
+    if runs_natively(y.device):
         return native_block.gate(y, z, weight, bias, epsilon, y.new_empty(y.shape))
     check_gate(y, z, weight, bias)
     return _norm_gate(y, z, weight, bias, epsilon).contiguous()
@@ -127,7 +123,7 @@ def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Ten
 
 @_define("norm_gate_backward", f"(Tensor grad, {_GATE}) -> (Tensor, Tensor, Tensor, Tensor)")
 def _(grad: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, ...]:
-    if _is_native(y):
+    if runs_natively(y.device):
         return native_block.gate_backward(grad, y, z, weight, bias, epsilon)
     normal, mean, scale = aten.native_layer_norm(y, y.shape[-1:], weight, bias, epsilon)
     grad_z = aten.silu_backward(grad * normal, z)

@@ -166,7 +166,7 @@ struct Block {
         });
     }
 
-    static constexpr int64_t stretch = 16;  // pixels of a row at a time: three rows of them stay in the first cache
+    static constexpr int64_t stretch = 64;  // pixels of a row at a time: three rows of them stay in the cache
 
     template <bool Active> static void convolve_item(const Convolution<T>& p, int64_t item, T* y) {
         Tile t;
@@ -264,54 +264,63 @@ struct Block {
 
     // -------------------------------------------------------------------------------------------------------- gate
 
-    // Mean and 1 / standard deviation of one pixel's channels, the mean first: no cancellation.
-    SERPENT_INLINE void statistics(const T* y, int64_t channels, T epsilon, T* mean, T* scale) {
-        V sum{}, square{};
-        T rest = 0;
-        int64_t c = 0;
-        for (; c + lanes <= channels; c += lanes) sum += load<V>(y + c);
-        for (; c < channels; ++c) rest += y[c];
-        const T m = (sum_of_lanes<T>(sum) + rest) / T(channels);
-        rest = 0;
-        for (c = 0; c + lanes <= channels; c += lanes) {
-            const V d = load<V>(y + c) - m;
-            square += d * d;
+    static constexpr int64_t group = 8;  // pixels at a time: their sums are chains that do not wait for each other
+
+    // Mean and 1 / standard deviation of each pixel's channels, the mean first: no cancellation.
+    static void statistics(const Gate<T>& p, int64_t first, int64_t count, T* mean, T* scale) {
+        for (int64_t i = 0; i < count; ++i) {
+            const T* y = p.y + (first + i) * p.channels;
+            V sum{};
+            for_vectors(p.channels, [&](int64_t c, int64_t some) __attribute__((always_inline)) { sum += get(y + c, some); });
+            mean[i] = sum_of_lanes<T>(sum) / T(p.channels);
         }
-        for (; c < channels; ++c) rest += (y[c] - m) * (y[c] - m);
-        *mean = m;
-        *scale = 1 / root((sum_of_lanes<T>(square) + rest) / T(channels) + epsilon);
+        for (int64_t i = 0; i < count; ++i) {
+            const T* y = p.y + (first + i) * p.channels;
+            V square{};
+            T rest = 0;
+            int64_t c = 0;
+            for (; c + lanes <= p.channels; c += lanes) {
+                const V d = load<V>(y + c) - mean[i];
+                square += d * d;
+            }
+            for (; c < p.channels; ++c) rest += (y[c] - mean[i]) * (y[c] - mean[i]);
+            scale[i] = sum_of_lanes<T>(square) + rest;
+        }
+        for (int64_t i = 0; i < count; ++i) scale[i] = 1 / root(scale[i] / T(p.channels) + p.epsilon);
+    }
+
+    // run(pixel, mean, 1 / standard deviation) for the pixels of an item.
+    template <class Run> SERPENT_INLINE void for_item(const Gate<T>& p, int64_t item, Run run) {
+        const int64_t many = (item + 1) * pixels_of_item(p.pixels), last = many < p.pixels ? many : p.pixels;
+        for (int64_t first = item * pixels_of_item(p.pixels); first < last; first += group) {
+            const int64_t count = last - first < group ? last - first : group;
+            T mean[group], scale[group];
+            statistics(p, first, count, mean, scale);
+            for (int64_t i = 0; i < count; ++i) run(first + i, mean[i], scale[i]);
+        }
     }
 
     template <bool Gated> static void gate_item(const Gate<T>& p, int64_t item, T* out) {
-        const int64_t first = item * pixels_of_item(p.pixels), many = first + pixels_of_item(p.pixels);
-        const int64_t last = many < p.pixels ? many : p.pixels;
-        for (int64_t pixel = first; pixel < last; ++pixel) {
+        for_item(p, item, [&](int64_t pixel, T mean, T scale) __attribute__((always_inline)) {
             const T *y = p.y + pixel * p.channels, *z = p.z + pixel * p.z_stride;
             T* to = out + pixel * p.channels;
-            T mean, scale;
-            statistics(y, p.channels, p.epsilon, &mean, &scale);
             for_vectors(p.channels, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
-                V value = (get(y + c, count) - mean) * scale;
-                value = value * get(p.weight + c, count) + get(p.bias + c, count);
+                V value = (get(y + c, count) - mean) * scale * get(p.weight + c, count) + get(p.bias + c, count);
                 if (Gated) {
                     const V gate = get(z + c, count);
                     value *= gate * logistic(gate);
                 }
                 put(to + c, value, count);
             });
-        }
+        });
     }
 
     static void gate_backward_item(const Gate<T>& p, int64_t item, const GateGradients<T>& grad, T* scaled) {
-        const int64_t first = item * pixels_of_item(p.pixels), many = first + pixels_of_item(p.pixels);
-        const int64_t last = many < p.pixels ? many : p.pixels;
         T *grad_weight = grad.partial + item * 2 * p.channels, *grad_bias = grad_weight + p.channels;
         for (int64_t c = 0; c < 2 * p.channels; ++c) grad_weight[c] = 0;
-        for (int64_t pixel = first; pixel < last; ++pixel) {
+        for_item(p, item, [&](int64_t pixel, T mean, T scale) __attribute__((always_inline)) {
             const int64_t at = pixel * p.channels;
             const T *y = p.y + at, *z = p.z + pixel * p.z_stride, *out = grad.out + at;
-            T mean, scale;
-            statistics(y, p.channels, p.epsilon, &mean, &scale);
             V sum{}, product{};  // of the gradient of (y - mean) * scale, and of its product with that
             for_vectors(p.channels, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
                 const V gate = get(z + c, count), g = get(out + c, count);
@@ -326,12 +335,13 @@ struct Block {
                 sum += through * weight;  // missing lanes are zero: their weight is
                 product += through * weight * normal;
             });
-            const T mean_sum = sum_of_lanes<T>(sum) / T(p.channels), mean_product = sum_of_lanes<T>(product) / T(p.channels);
+            const T mean_sum = sum_of_lanes<T>(sum) / T(p.channels);
+            const T mean_product = sum_of_lanes<T>(product) / T(p.channels);
             for_vectors(p.channels, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
                 const V normal = (get(y + c, count) - mean) * scale;
                 put(grad.y + at + c, (get(scaled + c, count) - mean_sum - normal * mean_product) * scale, count);
             });
-        }
+        });
     }
 
     static void gate(const Gate<T>& p, T* out) {
