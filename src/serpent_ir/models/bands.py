@@ -32,10 +32,12 @@ def can_go_in_bands(x: Tensor, *modules: nn.Module) -> bool:
         return False
     if x.device.type != "cpu" or x.dtype not in native_block.DTYPES or not runs_natively(x.device):
         return False
-    for module in modules:
-        if type(module) not in _PLAIN or module._forward_hooks or module._forward_pre_hooks:
-            return False
-    return True
+    return all(map(is_plain, modules))
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether its parameters tell all that the module does: nobody has replaced it or hooked something to it."""
+    return type(module) in _PLAIN and not module._forward_hooks and not module._forward_pre_hooks
 
 
 def bands(x: Tensor, numbers: int) -> list[Band]:

@@ -10,10 +10,11 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import RangeError
-from serpent_ir.models.bands import Projection, bands, can_go_in_bands, layer_norm, pixel_bands
+from serpent_ir.models.bands import Projection, bands, can_go_in_bands, is_plain, layer_norm, pixel_bands
 from serpent_ir.models.padding import crop, pad_to_multiple
 from serpent_ir.ops import native_block, selective_scan_2d
 from serpent_ir.ops.block import conv_silu, norm_gate
@@ -43,7 +44,11 @@ class GatedConvBlock(nn.Module):
         """With `overwrite` the result may, without gradients, take the place of x."""
         if can_go_in_bands(x, self.norm, self.in_proj, self.conv, self.scan_norm, self.out_proj):
             return self._in_bands(x.contiguous() if overwrite else x.clone(memory_format=torch.contiguous_format))
-        a, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        normal = self.norm(x)
+        if is_plain(self.in_proj):  # as two products, whose gradients need not be put side by side
+            a, z = (F.linear(normal, half) for half in self.in_proj.weight.chunk(2))
+        else:
+            a, z = self.in_proj(normal).chunk(2, dim=-1)
         y = self.scan(conv_silu(a, *parameters_of(self.conv)))
         return x + self.out_proj(norm_gate(y, z, *parameters_of(self.scan_norm), self.scan_norm.eps))
 

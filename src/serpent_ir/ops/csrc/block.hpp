@@ -56,7 +56,9 @@ constexpr int64_t channels_of_item = 64;
 
 // Rows of an image that one item of a convolution covers: at most 32 parts, of at least 4 rows.
 static inline int64_t rows_of_item(int64_t height) { return height > 128 ? (height + 31) / 32 : 4; }
-static inline int64_t parts_of_rows(int64_t height) { return (height + rows_of_item(height) - 1) / rows_of_item(height); }
+static inline int64_t parts_of_rows(int64_t height) {
+    return (height + rows_of_item(height) - 1) / rows_of_item(height);
+}
 
 // Pixels that one item of a gate covers: at most 256 parts, of at least 16 pixels.
 static inline int64_t pixels_of_item(int64_t pixels) { return pixels > 4096 ? (pixels + 255) / 256 : 16; }

@@ -17,7 +17,7 @@ SERPENT_INLINE F64 logistic(F64 x) { return 1.0 / (1.0 + exp2_of(x * -1.44269504
 SERPENT_INLINE float root(float x) { return __builtin_sqrtf(x); }
 SERPENT_INLINE double root(double x) { return __builtin_sqrt(x); }
 
-// load_some and store_some where a processor has instructions for them: odd numbers of channels need them at every pixel.
+// load_some and store_some by a processor's own instructions: odd numbers of channels need them at every pixel.
 #if defined(__AVX512F__)
 SERPENT_INLINE unsigned first_lanes(int64_t count) { return (1u << count) - 1; }
 SERPENT_INLINE F32 load_part(const float* from, int64_t count) {
@@ -65,7 +65,9 @@ struct Block {
         else store_part(to, v, count);
     }
     // The same for a count that the compiler knows to be `lanes` in all turns of a loop but the last.
-    SERPENT_INLINE V get(const T* from, int64_t count) { return count == lanes ? load<V>(from) : load_part(from, count); }
+    SERPENT_INLINE V get(const T* from, int64_t count) {
+        return count == lanes ? load<V>(from) : load_part(from, count);
+    }
     SERPENT_INLINE void put(T* to, V v, int64_t count) {
         if (count == lanes) store(to, v);
         else store_part(to, v, count);
@@ -152,8 +154,8 @@ struct Block {
 
     // Pixels first .. last - 1 of a row, one vector of channels; SiLU is left out unless `Active`.
     template <bool Whole, bool Active>
-    static void convolve_stretch(Rows3 rows, const T* weight, int64_t first, int64_t last, int64_t width, int64_t channels,
-                                 int64_t count, T* __restrict__ y) {
+    static void convolve_stretch(Rows3 rows, const T* weight, int64_t first, int64_t last, int64_t width,
+                                 int64_t channels, int64_t count, T* __restrict__ y) {
         V w[10];
         for (int64_t i = 0; i < 10; ++i) w[i] = load<V>(weight + i * channels_of_item);
         for_pixels(first, last, width, [&](int64_t x, bool left, bool right) __attribute__((always_inline)) {
@@ -187,20 +189,25 @@ struct Block {
         }
     }
 
-    // The gradient before SiLU of pixels first .. last - 1, and its products with the neighbours, added to `sums`.
+    // The gradient before SiLU of pixels first .. last - 1; then its products with the neighbours, added to `sums`, in
+    // a loop of their own: there are not enough registers for both.
     template <bool Whole>
-    static void slopes_stretch(Rows3 rows, const T* __restrict__ weight, int64_t first, int64_t last, int64_t width,
+    static void slopes_stretch(Rows3 rows, const T* weight, int64_t first, int64_t last, int64_t width,
                                int64_t channels, int64_t count, const T* grad, T* __restrict__ before, T* sums) {
-        V total[10];
-        for (int64_t i = 0; i < 10; ++i) total[i] = load<V>(sums + i * channels_of_item);
+        V w[10], total[10];
+        for (int64_t i = 0; i < 10; ++i) w[i] = load<V>(weight + i * channels_of_item);
         for_pixels(first, last, width, [&](int64_t x, bool left, bool right) __attribute__((always_inline)) {
-            V sum[3] = {load<V>(weight + 9 * channels_of_item), V{}, V{}};
+            V sum[3] = {w[9], V{}, V{}};
             for_neighbours<Whole>(rows, x, left, right, count, [&](int64_t i, V v) __attribute__((always_inline)) {
-                sum[i / 3] += load<V>(weight + i * channels_of_item) * v;
+                sum[i / 3] += w[i] * v;
             });
             const V value = sum[0] + sum[1] + sum[2], s = logistic(value);
             const V slope = get<Whole>(grad + x * channels, count) * s * (T(1) + value * (T(1) - s));
             put<Whole>(before + x * channels, slope, count);
+        });
+        for (int64_t i = 0; i < 10; ++i) total[i] = load<V>(sums + i * channels_of_item);
+        for_pixels(first, last, width, [&](int64_t x, bool left, bool right) __attribute__((always_inline)) {
+            const V slope = get<Whole>(before + x * channels, count);
             for_neighbours<Whole>(rows, x, left, right, count, [&](int64_t i, V v) __attribute__((always_inline)) {
                 total[i] += slope * v;
             });
@@ -223,8 +230,8 @@ struct Block {
                     auto run = count == lanes ? slopes_stretch<true> : slopes_stretch<false>;
                     Rows3 rows = here;
                     rows.shift(c);
-                    run(rows, t.weight + c, first, last, p.width, p.channels, count, grad.y + at + c, grad.before + at + c,
-                        sums + c);
+                    run(rows, t.weight + c, first, last, p.width, p.channels, count, grad.y + at + c,
+                        grad.before + at + c, sums + c);
                 });
             }
         }
@@ -271,7 +278,9 @@ struct Block {
         for (int64_t i = 0; i < count; ++i) {
             const T* y = p.y + (first + i) * p.channels;
             V sum{};
-            for_vectors(p.channels, [&](int64_t c, int64_t some) __attribute__((always_inline)) { sum += get(y + c, some); });
+            for_vectors(p.channels, [&](int64_t c, int64_t some) __attribute__((always_inline)) {
+                sum += get(y + c, some);
+            });
             mean[i] = sum_of_lanes<T>(sum) / T(p.channels);
         }
         for (int64_t i = 0; i < count; ++i) {

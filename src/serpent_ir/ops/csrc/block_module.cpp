@@ -34,35 +34,34 @@ template <class T> class Kernels {
     typedef int64_t I;
     typedef uintptr_t P;
 
-    void convolve(I batch, I height, I width, I channels, P x, I image_stride, I row_stride, I pixel_stride, bool above,
-                  bool below, P weight, P bias, P y, I threads) const {
+    void convolve(I batch, I height, I width, I channels, P x, I image_stride, I row_stride, I pixel_stride,
+                  bool above, bool below, P weight, P bias, P y, I threads) const {
         nb::gil_scoped_release release;
-        kernels_.convolve({batch, height, width, channels, at<T>(x), image_stride, row_stride, pixel_stride, above, below,
-                           at<T>(weight), at<T>(bias), threads},
-                          at<T>(y));
+        const Convolution<T> p{batch,        height, width, channels,      at<T>(x),    image_stride, row_stride,
+                               pixel_stride, above,  below, at<T>(weight), at<T>(bias), threads};
+        kernels_.convolve(p, at<T>(y));
     }
     void convolve_backward(I batch, I height, I width, I channels, P x, I image_stride, I row_stride, I pixel_stride,
                            P weight, P bias, P grad_y, P before, P grad_x, P grad_weight, P grad_bias, I threads) const {
         nb::gil_scoped_release release;
+        const Convolution<T> p{batch,        height, width, channels,      at<T>(x),    image_stride, row_stride,
+                               pixel_stride, false,  false, at<T>(weight), at<T>(bias), threads};
         std::vector<T> partial(batch * parts_of_rows(height) * 10 * channels);
-        kernels_.convolve_backward({batch, height, width, channels, at<T>(x), image_stride, row_stride, pixel_stride, false,
-                                    false, at<T>(weight), at<T>(bias), threads},
-                                   {at<T>(grad_y), at<T>(before), partial.data(), at<T>(grad_x), at<T>(grad_weight),
-                                    at<T>(grad_bias)});
+        kernels_.convolve_backward(p, {at<T>(grad_y), at<T>(before), partial.data(), at<T>(grad_x),
+                                       at<T>(grad_weight), at<T>(grad_bias)});
     }
     void gate(I pixels, I channels, P y, P z, I z_stride, P weight, P bias, double epsilon, P out, I threads) const {
         nb::gil_scoped_release release;
-        kernels_.gate({pixels, channels, at<T>(y), at<T>(z), z_stride, at<T>(weight), at<T>(bias), T(epsilon), threads},
-                      at<T>(out));
+        const Gate<T> p{pixels, channels, at<T>(y), at<T>(z), z_stride, at<T>(weight), at<T>(bias), T(epsilon), threads};
+        kernels_.gate(p, at<T>(out));
     }
-    void gate_backward(I pixels, I channels, P y, P z, I z_stride, P weight, P bias, double epsilon, P grad_out, P grad_y,
-                       P grad_z, P grad_weight, P grad_bias, I threads) const {
+    void gate_backward(I pixels, I channels, P y, P z, I z_stride, P weight, P bias, double epsilon, P grad_out,
+                       P grad_y, P grad_z, P grad_weight, P grad_bias, I threads) const {
         nb::gil_scoped_release release;
+        const Gate<T> p{pixels, channels, at<T>(y), at<T>(z), z_stride, at<T>(weight), at<T>(bias), T(epsilon), threads};
         std::vector<T> scratch(threads * channels), partial(parts_of_pixels(pixels) * 2 * channels);
-        kernels_.gate_backward(
-            {pixels, channels, at<T>(y), at<T>(z), z_stride, at<T>(weight), at<T>(bias), T(epsilon), threads},
-            {at<T>(grad_out), scratch.data(), partial.data(), at<T>(grad_y), at<T>(grad_z), at<T>(grad_weight),
-             at<T>(grad_bias)});
+        kernels_.gate_backward(p, {at<T>(grad_out), scratch.data(), partial.data(), at<T>(grad_y), at<T>(grad_z),
+                                   at<T>(grad_weight), at<T>(grad_bias)});
     }
 
   private:
