@@ -72,9 +72,9 @@ class Projection:
 
     def __call__(self, x: Tensor, out: Tensor) -> Tensor:
         """x (n, c) to `out` (n, d), both dense; returns `out`."""
-        if len(self.buffer) < len(x):
-            self.buffer = torch.empty_like(x)
-        return torch.mm(layer_norm(self.norm, x, self.buffer[: len(x)]), self.matrix, out=out)
+        if len(self.buffer) != len(x):
+            self.buffer = self.buffer[: len(x)] if len(self.buffer) > len(x) else torch.empty_like(x)
+        return torch.mm(layer_norm(self.norm, x, self.buffer), self.matrix, out=out)
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor, out: Tensor) -> Tensor:

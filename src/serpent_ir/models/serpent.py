@@ -71,8 +71,11 @@ class GatedConvBlock(nn.Module):
         inner, channels, height = self.out_proj.in_features, self.out_proj.out_features, x.shape[1]
         result = x.new_empty(*x.shape[:3], inner)
         parts = bands(x, channels + inner)
-        around = int(len(parts) > len(x))  # rows above and below that a band needs, when images are cut
         project = Projection(self.norm, self.in_proj.weight[:inner].t())
+        if len(parts) == 1:
+            a = project(x.view(-1, channels), x.new_empty(x.numel() // channels, inner))
+            return native_block.convolve(a.view(result.shape), *parameters_of(self.conv), result)
+        around = int(len(parts) > len(x))  # rows above and below that a band needs, when images are cut
         images, rows = parts[0]
         buffer = x.new_empty(images.stop, rows.stop + 2 * around, x.shape[2], inner)
         for images, rows in parts:
