@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from serpent_ir.efficiency import count_gmac, count_parameters
+from serpent_ir.efficiency.cost import FORMULAS
 from serpent_ir.models import create_model
 from serpent_ir.models.restormer import ChannelAttention
 from serpent_ir.models.serpent import VSSBlock
@@ -53,6 +55,14 @@ def test_vss_block_by_hand() -> None:
     norms = 5 * c + 5 * inner
     block = OnFeatures(VSSBlock(c, k, 2, n, r), c)
     assert count_gmac(block, 8, 5) == pytest.approx(pixels * (projections + convolution + scan + norms) / 1e9)
+
+
+def test_operators_of_the_cpu_count_what_plain_torch_counts() -> None:
+    block = OnFeatures(VSSBlock(12, 4, 2, 2, 3), 12)
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    with counter, torch.no_grad():
+        block(torch.rand(1, 12, 8, 5))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(count_gmac(block, 8, 5))
 
 
 def test_norms_by_hand() -> None:

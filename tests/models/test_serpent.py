@@ -13,7 +13,15 @@ from torch import nn
 from serpent_ir.errors import RangeError, UnknownNameError
 from serpent_ir.models import create_model, list_models
 from serpent_ir.models.padding import crop, pad_to_multiple
-from serpent_ir.models.serpent import GatedConvBlock, PatchExpanding, PatchMerging, VSSBlock, twin_width
+from serpent_ir.models.serpent import (
+    GatedConvBlock,
+    PatchExpanding,
+    PatchMerging,
+    VSSBlock,
+    from_patches,
+    to_patches,
+    twin_width,
+)
 from serpent_ir.ops import reference
 
 Small = Callable[..., nn.Module]
@@ -123,6 +131,14 @@ def test_global_receptive_field(small: Small) -> None:
     image = torch.rand(1, 3, 24, 24, requires_grad=True)
     model(image)[0, :, 0, 0].sum().backward()
     assert image.grad is not None and image.grad[0, :, -1, -1].abs().max() > 0
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_patches_as_pixel_shuffle_orders_them(patch: int) -> None:
+    image = torch.rand(2, 3, 8, 12)
+    patches = to_patches(image, patch)
+    assert torch.equal(patches, F.pixel_unshuffle(image, patch).permute(0, 2, 3, 1))
+    assert torch.equal(from_patches(patches, patch), image)
 
 
 def test_padding_reflects_and_is_cropped() -> None:

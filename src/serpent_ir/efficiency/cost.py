@@ -27,7 +27,7 @@ def count_gmac(model: nn.Module, height: int, width: int, batch: int = 1) -> flo
     nothing for pointwise functions.
     """
     on_meta = copy.deepcopy(model).to("meta").eval()
-    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
     channels = getattr(getattr(model, "config", None), "in_channels", 3)
     with counter, torch.no_grad():
         on_meta(torch.empty(batch, channels, height, width, device="meta"))
@@ -53,10 +53,20 @@ def _scan(x: Shape, dt: Shape, b: Shape, c: Shape, a: Shape, dt_weight: Shape | 
     return 2 * (9 * states + 1 + rank) * batch * length * directions * channels
 
 
-_FORMULAS = {
+def _conv_silu(x: Shape, *args: Any, **kwargs: Any) -> int:
+    return 2 * 9 * x.numel()
+
+
+def _norm_gate(y: Shape, z: Shape, weight: Shape, *args: Any, **kwargs: Any) -> int:
+    return _norm(y, weight)
+
+
+FORMULAS = {
     torch.ops.aten.native_layer_norm: _layer_norm,
     torch.ops.aten.native_group_norm: _other_norm,
     torch.ops.aten.native_batch_norm: _other_norm,
     torch.ops.aten._native_batch_norm_legit: _other_norm,  # what torch makes of an InstanceNorm on meta tensors
     torch.ops.serpent.scan: _scan,
+    torch.ops.serpent.conv_silu: _conv_silu,
+    torch.ops.serpent.norm_gate: _norm_gate,
 }

@@ -14,8 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import RangeError
+from serpent_ir.models.bands import Projection, bands, can_go_in_bands, is_plain, layer_norm, pixel_bands
 from serpent_ir.models.padding import crop, pad_to_multiple
-from serpent_ir.ops import selective_scan_2d
+from serpent_ir.ops import native_block, selective_scan_2d
+from serpent_ir.ops.block import conv_silu, norm_gate
+
+
+def parameters_of(module: nn.Conv2d | nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Its weight and its bias."""
+    assert module.bias is not None  # for type checkers
+    return module.weight, module.bias
 
 
 class GatedConvBlock(nn.Module):
@@ -32,10 +40,62 @@ class GatedConvBlock(nn.Module):
         self.scan_norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        a, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
-        a = F.silu(self.conv(a.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        return x + self.out_proj(self.scan_norm(self.scan(a)) * F.silu(z))
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """With `overwrite` the result may, without gradients, take the place of x."""
+        if can_go_in_bands(x, self.norm, self.in_proj, self.conv, self.scan_norm, self.out_proj):
+            return self._in_bands(x.contiguous() if overwrite else x.clone(memory_format=torch.contiguous_format))
+        normal = self.norm(x)
+        if is_plain(self.in_proj):  # as two products, whose gradients need not be put side by side
+            a, z = (F.linear(normal, half) for half in self.in_proj.weight.chunk(2))
+        else:
+            a, z = self.in_proj(normal).chunk(2, dim=-1)
+        y = self.scan(conv_silu(a, *parameters_of(self.conv)))
+        return x + self.out_proj(norm_gate(y, z, *parameters_of(self.scan_norm), self.scan_norm.eps))
+
+    def _in_bands(self, x: Tensor) -> Tensor:
+        """`forward` in place of x. z is computed after the scan: until then x is there, and no map is held for z."""
+        inner, channels = self.out_proj.in_features, self.out_proj.out_features
+        y = self.scan(self._convolved(x))
+        project, back = Projection(self.norm, self.in_proj.weight[inner:].t()), self.out_proj.weight.t()
+        norm, epsilon = parameters_of(self.scan_norm), self.scan_norm.eps
+        buffer = None
+        for rows, gated in zip(*pixel_bands(channels + inner, x, y), strict=True):
+            if buffer is None or len(buffer) != len(rows):
+                buffer = torch.empty_like(gated)
+            native_block.gate(gated, project(rows, buffer), *norm, epsilon, gated)
+            rows.addmm_(gated, back)
+        return x
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """SiLU(DWConv3x3(a)), (B, H, W, inner); of a there is never more than a band and the rows next to it."""
+        inner, channels, height = self.out_proj.in_features, self.out_proj.out_features, x.shape[1]
+        result = x.new_empty(*x.shape[:3], inner)
+        parts = bands(x, channels + inner)
+        project = Projection(self.norm, self.in_proj.weight[:inner].t())
+        if len(parts) == 1:
+            a = project(x.view(-1, channels), x.new_empty(x.numel() // channels, inner))
+            return native_block.convolve(a.view(result.shape), *parameters_of(self.conv), result)
+        around = int(len(parts) > len(x))  # rows above and below that a band needs, when images are cut
+        images, rows = parts[0]
+        buffer = x.new_empty(images.stop, rows.stop + 2 * around, x.shape[2], inner)
+        for images, rows in parts:
+            first, last = rows.start, rows.stop
+            start, end = first, min(last + around, height)  # the rows of a that are still to be computed
+            if first:
+                buffer[:, :2] = buffer[:, -2:]  # the last row of the band before, and the row below it
+                start = first + 1
+            a = buffer[: images.stop - images.start]
+            top = first - around
+            if start < end:
+                project(x[images, start:end].view(-1, channels), a[:, start - top : end - top].view(-1, inner))
+            native_block.convolve(
+                a[:, first - top : last - top],
+                *parameters_of(self.conv),
+                result[images, rows],
+                first > 0,
+                last < height,
+            )
+        return result
 
     def scan(self, a: Tensor) -> Tensor:
         """What a VSS block does between convolution and norm: nothing here."""
@@ -68,6 +128,16 @@ class VSSBlock(GatedConvBlock):
         return selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, A, self.D)
 
 
+class Blocks(nn.Sequential):
+    """Blocks one after the other: (B, H, W, c) to the same."""
+
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """With `overwrite` the result may, without gradients, take the place of x."""
+        for number, block in enumerate(self):
+            x = block(x, overwrite or number > 0)
+        return x
+
+
 def twin_width(channels: int, directions: int, expansion: int, states: int, rank: int) -> int:
     """The inner width that gives a GatedConvBlock as many parameters as the VSSBlock of these sizes, within 0.5 %."""
     inner, reduced = expansion * channels, rank + 2 * states
@@ -89,8 +159,26 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, channels = x.shape
-        x = x.view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3).flatten(3)
-        return self.linear(self.norm(x))
+        x = x.view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)  # (B, H/2, W/2, 2, 2, c)
+        if can_go_in_bands(x, self.norm, self.linear):
+            return self._in_bands(x)
+        return self.linear(self.norm(x.flatten(3)))
+
+    def _in_bands(self, x: Tensor) -> Tensor:
+        result = x.new_empty(*x.shape[:3], self.linear.out_features)
+        parts = bands(x, self.linear.in_features)
+        buffer = x.new_empty(x[parts[0]].shape)
+        for part in parts:
+            merged = buffer[: len(result[part]), : result[part].shape[1]]
+            merged.copy_(x[part])
+            merged = merged.flatten(3)
+            layer_norm(self.norm, merged, merged)
+            torch.mm(
+                merged.view(-1, self.linear.in_features),
+                self.linear.weight.t(),
+                out=result[part].view(-1, self.linear.out_features),
+            )
+        return result
 
 
 class PatchExpanding(nn.Module):
@@ -101,10 +189,40 @@ class PatchExpanding(nn.Module):
         self.linear = nn.Linear(channels, 2 * channels, bias=False)
         self.norm = nn.LayerNorm(channels // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Added to `onto` (B, 2H, 2W, c/2) when that is given; without gradients the sum takes its place."""
         batch, height, width, channels = x.shape
+        if onto is not None and onto.is_contiguous() and can_go_in_bands(x, self.norm, self.linear):
+            return self._in_bands(x.contiguous(), onto)
         x = self.linear(x).view(batch, height, width, 2, 2, channels // 2).transpose(2, 3)
-        return self.norm(x.reshape(batch, 2 * height, 2 * width, channels // 2))
+        x = self.norm(x.reshape(batch, 2 * height, 2 * width, channels // 2))
+        return x if onto is None else x + onto
+
+    def _in_bands(self, x: Tensor, onto: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        to = onto.view(batch, height, 2, width, 2, channels // 2).transpose(2, 3)  # (B, H, W, 2, 2, c/2)
+        parts = bands(x, 2 * channels)
+        buffer = x.new_empty(to[parts[0]].shape)
+        for part in parts:
+            wide = buffer[: len(to[part]), : to[part].shape[1]]
+            torch.mm(x[part].view(-1, channels), self.linear.weight.t(), out=wide.view(-1, 2 * channels))
+            to[part] += layer_norm(self.norm, wide, wide)
+        return onto
+
+
+def to_patches(image: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) to (B, H / patch, W / patch, C patch^2), in F.pixel_unshuffle's order, but faster."""
+    batch, channels, height, width = image.shape
+    x = image.reshape(batch, channels, height // patch, patch, width // patch, patch).permute(0, 2, 4, 1, 3, 5)
+    return x.reshape(batch, height // patch, width // patch, channels * patch**2)
+
+
+def from_patches(x: Tensor, patch: int) -> Tensor:
+    """What `to_patches` undoes: (B, h, w, C patch^2) to (B, C, h patch, w patch)."""
+    batch, height, width, numbers = x.shape
+    channels = numbers // patch**2
+    image = x.view(batch, height, width, channels, patch, patch).permute(0, 3, 1, 4, 2, 5)
+    return image.reshape(batch, channels, height * patch, width * patch)
 
 
 @dataclass(frozen=True)
@@ -182,29 +300,31 @@ class Serpent(nn.Module):
         self.up = nn.ModuleList(self._blocks(width * 2**s, config.depths_up[s]) for s in scales)
         self.head = nn.Linear(width, config.out_channels * patch**2)
 
-    def _blocks(self, channels: int, depth: int) -> nn.Sequential:
+    def _blocks(self, channels: int, depth: int) -> Blocks:
         config = self.config
         states, rank = -(-channels // config.channels_per_state), -(-channels // config.channels_per_rank)
         sizes = (channels, config.directions, config.expansion, states, rank)
         if config.block == "conv":
-            return nn.Sequential(*(GatedConvBlock(channels, twin_width(*sizes)) for _ in range(depth)))
-        return nn.Sequential(*(VSSBlock(*sizes) for _ in range(depth)))
+            return Blocks(*(GatedConvBlock(channels, twin_width(*sizes)) for _ in range(depth)))
+        return Blocks(*(VSSBlock(*sizes) for _ in range(depth)))
 
     def forward(self, image: Tensor) -> Tensor:
         config = self.config
         padded = pad_to_multiple(image, config.in_channels, config.size_multiple)
-        x = self.embed(F.pixel_unshuffle(padded, config.patch_size).permute(0, 2, 3, 1))
+        x = self.embed(to_patches(padded, config.patch_size))
         skips = []
         for blocks, merge in zip(self.down, self.merge, strict=True):
-            x = blocks(x)
+            x = blocks(x, overwrite=True)
             skips.append(x)
             x = merge(x)
-        x = self.bottleneck(x)
+        x = self.bottleneck(x, overwrite=True)
         for s in reversed(range(len(skips))):
-            x = self.expand[s](x)
-            x = x + skips[s] if config.skip == "add" else self.fuse[s](torch.cat([x, skips[s]], dim=-1))
-            x = self.up[s](x)
-        output = F.pixel_shuffle(self.head(x).permute(0, 3, 1, 2), config.patch_size)
+            if config.skip == "add":
+                x = self.expand[s](x, onto=skips.pop())
+            else:
+                x = self.fuse[s](torch.cat([self.expand[s](x), skips.pop()], dim=-1))
+            x = self.up[s](x, overwrite=True)
+        output = from_patches(self.head(x), config.patch_size)
         if config.input_skip:
             output = output + padded[:, : config.out_channels]
         return crop(output, image)

@@ -103,9 +103,9 @@ class _Run:
             set_rows(flat.data_ptr(), flat.stride(0), flat.stride(1))
         problem.a, problem.dt_bias = self._dense(p.a), self._dense(p.dt_bias)
         problem.dt_weight, problem.skip, problem.weight = map(self._dense, (p.dt_weight, p.skip, p.weight))
-        # A wide slot reads the rows once for many channels; enough slots to keep the threads busy, and at most one for each
-        # line of memory (16 numbers). Where that is not enough, the directions are worked on at the same time, which
-        # takes a map for each, and added at the end. The result does not depend on any of this.
+        # A wide slot reads the rows once for many channels; enough slots to keep the threads busy, and at most one for
+        # each line of memory (16 numbers). Where that is not enough, the directions are worked on at the same time,
+        # which takes a map for each, and added at the end. The result does not depend on any of this.
         independent, lines = p.batch * p.groups, -(-p.channels // (16 * p.groups))
         problem.slots = min(lines, max(-(-lines // _LINES_OF_SLOT), -(-threads // independent)))
         if p.directions > 1 and independent * lines < threads:

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "block_module.hpp"
 #include "parallel.hpp"
 #include "problem.hpp"
 
@@ -131,6 +132,7 @@ template <class T> void bind(nb::module_& m, const std::string& type) {
 NB_MODULE(_native, m) {
     bind<float>(m, "Float32");
     bind<double>(m, "Float64");
+    serpent::bind_block(m, [](const std::string& name) { return find_set(name).name; });
     m.def("instruction_sets", [] {
         nb::list names;
         for (const InstructionSet* set : supported_sets()) names.append(set->name);

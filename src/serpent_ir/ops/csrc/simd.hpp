@@ -68,6 +68,15 @@ SERPENT_INLINE F64 larger(F64 a, F64 b) { return a > b ? a : b; }
 SERPENT_INLINE F32 absolute(F32 x) { return (F32)((I32)x & 0x7fffffff); }
 SERPENT_INLINE F64 absolute(F64 x) { return x < 0.0 ? -x : x; }
 
+template <class T, class V> SERPENT_INLINE T sum_of_lanes(V v) {
+    const int lanes = sizeof(V) / sizeof(T);
+    T part[lanes];
+    store(part, v);
+    for (int width = lanes / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) part[i] += part[i + width];
+    return part[0];
+}
+
 // Adds the sums over the lanes of each of four vectors to to[0..3].
 template <class V, class T> SERPENT_INLINE void add_lane_sums(V a, V b, V c, V d, T* to) {
     const int lanes = sizeof(V) / sizeof(T);

@@ -1,0 +1,177 @@
+"""What a VSS block does besides matrix products and the scan, as two functions and their torch operators.
+
+On CPU tensors of one type, float32 or float64, `conv_silu` and `norm_gate` are the operators `serpent::conv_silu` and
+`serpent::norm_gate`: compiled kernels that keep nothing but their arguments for the backward pass, or, on the portable
+backend, plain torch. Everything else (other devices and types, autocast) is plain torch with its own autograd.
+
+The operators are defined with `torch.library.Library`: a call costs a third of what `torch.library.custom_op` takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from serpent_ir.ops import native_block
+from serpent_ir.ops.backends import runs_natively
+from serpent_ir.ops.native_block import DTYPES, check_convolution, check_gate
+
+aten, ops = torch.ops.aten, torch.ops.serpent
+
+
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """SiLU of a depthwise 3x3 convolution with zero padding.
+
+    Args:
+        x: (B, H, W, D), channels last; a slice of a wider tensor need not be copied. Any floating type.
+        weight: (D, 1, 3, 3), as nn.Conv2d has it with groups=D. bias: (D,).
+
+    Returns:
+        (B, H, W, D), dense.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: on the CPU in float32 and float64, when the arguments do not go together;
+        torch's own errors otherwise.
+
+    Source: Serpent, section 3 and figure 2.
+    """
+    return ops.conv_silu(x, weight, bias) if _has_operator(x, weight, bias) else _conv_silu(x, weight, bias)
+
+
+def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """LayerNorm(y) * SiLU(z) over the last dimension, with nn.LayerNorm's weight, bias and epsilon.
+
+    Args:
+        y, z: (..., D); z may be a slice of a wider tensor. Any floating type.
+        weight, bias: (D,).
+
+    Returns:
+        (..., D), dense.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: on the CPU in float32 and float64, when the arguments do not go together;
+        torch's own errors otherwise.
+
+    Source: Serpent, section 3 and figure 2.
+    """
+    if _has_operator(y, z, weight, bias):
+        return ops.norm_gate(y, z, weight, bias, epsilon)
+    return _norm_gate(y, z, weight, bias, epsilon)
+
+
+def _has_operator(first: Tensor, *others: Tensor) -> bool:
+    return first.device.type == "cpu" and first.dtype in DTYPES and all(t.dtype == first.dtype for t in others)
+
+
+def _conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.silu(_convolution(x, weight, bias))
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[3]).permute(0, 2, 3, 1)
+
+
+def _norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    return F.layer_norm(y, y.shape[-1:], weight, bias, epsilon) * F.silu(z)
+
+
+# -- the operators on the CPU ------------------------------------------------------------------------------------------
+
+_library = torch.library.Library("serpent", "FRAGMENT")
+_CONV, _GATE = "Tensor x, Tensor weight, Tensor bias", "Tensor y, Tensor z, Tensor weight, Tensor bias, float epsilon"
+
+
+def _define(name: str, schema: str) -> Any:
+    """Registers the decorated function as the operator `serpent::name` on the CPU."""
+    _library.define(f"{name}{schema}", tags=torch.Tag.pt2_compliant_tag)
+
+    def implement(function: Any) -> Any:
+        _library.impl(name, function, "CPU")
+        return function
+
+    return implement
+
+
+@_define("conv_silu", f"({_CONV}) -> Tensor")
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if runs_natively(x.device):
+        return native_block.convolve(x, weight, bias, x.new_empty(x.shape))
+    check_convolution(x, weight, bias)
+    return _conv_silu(x, weight, bias).contiguous()
+
+
+@_define("conv_silu_backward", f"(Tensor grad, {_CONV}) -> (Tensor, Tensor, Tensor)")
+def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    if runs_natively(x.device):
+        return native_block.convolve_backward(grad, x, weight, bias)
+    before = aten.silu_backward(grad, _convolution(x, weight, bias)).permute(0, 3, 1, 2)
+    settings = bias.shape, (1, 1), (1, 1), (1, 1), False, (0, 0), x.shape[3], (True, True, True)
+    grad_x, grad_weight, grad_bias = aten.convolution_backward(before, x.permute(0, 3, 1, 2), weight, *settings)
+    return grad_x.permute(0, 2, 3, 1).contiguous(), grad_weight.contiguous(), grad_bias
+
+
+@_define("norm_gate", f"({_GATE}) -> Tensor")
+def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    if runs_natively(y.device):
+        return native_block.gate(y, z, weight, bias, epsilon, y.new_empty(y.shape))
+    check_gate(y, z, weight, bias)
+    return _norm_gate(y, z, weight, bias, epsilon).contiguous()
+
+
+@_define("norm_gate_backward", f"(Tensor grad, {_GATE}) -> (Tensor, Tensor, Tensor, Tensor)")
+def _(grad: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, ...]:
+    if runs_natively(y.device):
+        return native_block.gate_backward(grad, y, z, weight, bias, epsilon)
+    normal, mean, scale = aten.native_layer_norm(y, y.shape[-1:], weight, bias, epsilon)
+    grad_z = aten.silu_backward(grad * normal, z)
+    through = grad * F.silu(z)
+    rest = aten.native_layer_norm_backward(through, y, y.shape[-1:], mean, scale, weight, bias, (True, True, True))
+    return rest[0].contiguous(), grad_z.contiguous(), rest[1], rest[2]
+
+
+# -- their shapes for tracing, and their gradients ---------------------------------------------------------------------
+
+
+def _shapes_as(*positions: int) -> Any:
+    """A function that makes empty tensors of the shapes of the arguments at these positions."""
+
+    def make(*arguments: Any) -> Any:
+        made = tuple(arguments[position].new_empty(arguments[position].shape) for position in positions)
+        return made if len(made) > 1 else made[0]
+
+    return make
+
+
+for _name, _positions in {
+    "conv_silu": (0,),
+    "conv_silu_backward": (1, 2, 3),
+    "norm_gate": (0,),
+    "norm_gate_backward": (1, 2, 3, 4),
+}.items():
+    torch.library.register_fake(f"serpent::{_name}", _shapes_as(*_positions), lib=_library)
+
+
+def _save_convolution(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _convolution_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return tuple(ops.conv_silu_backward(grad, *ctx.saved_tensors))
+
+
+def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.epsilon = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gate_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return (*ops.norm_gate_backward(grad, *ctx.saved_tensors, ctx.epsilon), None)
+
+
+torch.library.register_autograd(
+    "serpent::conv_silu", _convolution_gradients, setup_context=_save_convolution, lib=_library
+)
+torch.library.register_autograd("serpent::norm_gate", _gate_gradients, setup_context=_save_gate, lib=_library)
