@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -82,15 +83,17 @@ def with_gradients(y: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 def rounds(functions: Mapping[Key, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[Key, list[float]]:
     """Seconds of each function, called one after the other in `repeats` rounds, after `warm_up` that are not counted.
 
-    What is compared is so measured at the same time: the speed of many machines drifts within minutes.
+    What is compared is so measured at the same time: the speed of many machines drifts within minutes. A function that
+    gives a float has timed itself.
     """
     seconds: dict[Key, list[float]] = {name: [] for name in functions}
     for number in range(-warm_up, repeats):
         for name, function in functions.items():
             start = time.perf_counter()
-            function()
+            own = function()
+            elapsed = time.perf_counter() - start
             if number >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(own if isinstance(own, float) else elapsed)
     return seconds
 
 
@@ -103,6 +106,16 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 def ratios(upper: list[float], lower: list[float]) -> dict[str, float]:
     """The spread of the quotients of single rounds."""
     return spread(above / below for above, below in zip(upper, lower, strict=True))
+
+
+def seconds_of_others() -> float | None:
+    """Processor seconds that other processes, and other virtual machines, have had so far; None where Linux is not."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, stat.read_text().split()[1:9])
+    busy = user + nice + system + interrupts + soft_interrupts + stolen
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def mean_and_error(values: list[float]) -> dict[str, float]:

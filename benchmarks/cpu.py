@@ -28,6 +28,7 @@ import argparse
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from typing import Any
 import cpu_scan
 import cpu_systems
 import torch
-from common import RESULTS, Options, refuse_when_the_scan_is_wrong, write_result
+from common import RESULTS, Options, refuse_when_the_scan_is_wrong, seconds_of_others, write_result
 from cpu_figure import draw
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -61,6 +62,7 @@ MODEL_RATIOS = {
 PEAK_GB = {"serpent-b": 1.2, "serpent-h": 8.0}
 LOOP_OVER_NATIVE = 20.0
 DENORMAL_OVER_ORDINARY = 1.1
+BUSY_ELSEWHERE = 0.05  # beyond that the figures of a part are not to be trusted
 
 Record = dict[str, Any]
 """What a part measured, as in the result file."""
@@ -261,7 +263,7 @@ def main() -> int:
     chosen = [name for name in PARTS if name in (arguments.only or PARTS)]
     machine = {"machine": describe_machine(), "scan": choose(torch.device("cpu")).reason, "repeats": repeats}
     for name in chosen:
-        kept[name] = {**machine, **PARTS[name].measure(options)}
+        kept[name] = {**machine, **watched(PARTS[name], options)}
         Console().print(PARTS[name].table(kept[name]))
         if not options.quick:
             write(kept)
@@ -279,8 +281,22 @@ def main() -> int:
     return 1 if missed else 0
 
 
+def watched(part: Part, options: Options) -> Record:
+    """What a part measured, and the share of the processors that others had meanwhile (None: not known)."""
+    start, before = time.perf_counter(), seconds_of_others()
+    record = part.measure(options)
+    after, available = seconds_of_others(), (time.perf_counter() - start) * (os.cpu_count() or 1)
+    return {"busy_elsewhere": None if before is None or after is None else (after - before) / available, **record}
+
+
 def all_marks(kept: dict[str, Record]) -> list[Mark]:
-    return [mark for name, record in kept.items() for mark in PARTS[name].marks(record)]
+    return [mark for name, record in kept.items() for mark in (*disturbance(name, record), *PARTS[name].marks(record))]
+
+
+def disturbance(part: str, record: Record) -> Iterator[Mark]:
+    """Work beside it flatters the scan: the threads of what it is compared with wait for each other far more often."""
+    if record["busy_elsewhere"] is not None:
+        yield Mark(part, "share of the processors that others had", record["busy_elsewhere"], BUSY_ELSEWHERE)
 
 
 def write(kept: dict[str, Record]) -> None:

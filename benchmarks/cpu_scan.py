@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,14 +79,21 @@ def floors(options: Options) -> dict[str, Any]:
     }
 
 
-def exponentials(elements: int) -> Callable[[], None]:
-    """torch.exp of as many elements (to the next whole buffer), in a buffer that stays in the cache."""
+def exponentials(elements: int) -> Callable[[], float]:
+    """Seconds of torch.exp of as many elements, over and over in a buffer that stays in the cache.
+
+    They follow from the median of the calls: other work on the machine delays each call that it meets a great deal.
+    """
     values = torch.rand(EXPONENTIALS) - 1
     out = torch.empty_like(values)
 
-    def run() -> None:
+    def run() -> float:
+        calls = []
         for _ in range(math.ceil(elements / EXPONENTIALS)):
+            start = time.perf_counter()
             torch.exp(values, out=out)
+            calls.append(time.perf_counter() - start)
+        return statistics.median(calls) * elements / EXPONENTIALS
 
     return run
 
@@ -109,8 +117,6 @@ def scan_of_scale(size: int, channels: int, states: int, rank: int, options: Opt
         functions |= {"row": row.forward, "column": column.forward}
         functions |= {"forward_for_training": square.keep, "backward": square.backward}
     seconds = rounds(functions, options.repeats)
-    exact = elements / (math.ceil(elements / EXPONENTIALS) * EXPONENTIALS)
-    seconds["exp"] = [value * exact for value in seconds["exp"]]
     forward = seconds["forward"]
     result: dict[str, Any] = {
         "map": map_record(size, channels, states, rank),
