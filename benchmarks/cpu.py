@@ -210,7 +210,7 @@ def marks_table(marks: list[Mark]) -> Table:
     table = new_table("Marks", "part", "", "measured", "demanded", "")
     for mark in marks:
         demanded = f"{'at least' if mark.at_least else 'at most'} {mark.limit:g}"
-        table.add_row(mark.part, mark.what, f"{mark.value:.3g}", demanded, "" if mark.met else "missed")
+        table.add_row(mark.part, mark.what, three_digits(mark.value), demanded, "" if mark.met else "missed")
     return table
 
 
@@ -223,8 +223,12 @@ def new_table(title: str, *headers: str) -> Table:
 
 def figures(spread: dict[str, float], scale: float = 1.0) -> str:
     """Median and quartiles: 1.23 (1.2 to 1.31)."""
-    lower, upper = (f"{scale * spread[f'{which}_quartile']:.3g}" for which in ("lower", "upper"))
-    return f"{scale * spread['median']:.3g} ({lower} to {upper})"
+    median, lower, upper = (three_digits(scale * spread[key]) for key in ("median", "lower_quartile", "upper_quartile"))
+    return f"{median} ({lower} to {upper})"
+
+
+def three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def of_map(scale: Record) -> str:
@@ -277,7 +281,7 @@ def main() -> int:
     print(f"written: {path} and {draw(kept, [asdict(mark) for mark in all_marks(kept)], FIGURES)}")
     missed = [mark for mark in marks if not mark.met]
     for mark in missed:
-        print(f"missed: {mark.part}: {mark.what}: {mark.value:.3g}")
+        print(f"missed: {mark.part}: {mark.what}: {three_digits(mark.value)}")
     return 1 if missed else 0
 
 
@@ -294,7 +298,7 @@ def all_marks(kept: dict[str, Record]) -> list[Mark]:
 
 
 def disturbance(part: str, record: Record) -> Iterator[Mark]:
-    """Work beside it flatters the scan: the threads of what it is compared with wait for each other far more often."""
+    """Other work distorts every comparison: threads that often wait for each other suffer far more than others."""
     if record["busy_elsewhere"] is not None:
         yield Mark(part, "share of the processors that others had", record["busy_elsewhere"], BUSY_ELSEWHERE)
 

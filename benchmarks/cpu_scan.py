@@ -167,7 +167,8 @@ def denormals(options: Options) -> dict[str, Any]:
 
     fading: an impulse at both ends of the map, nothing between. States lose 4 to 40 % a step, fall below the smallest
     normal number within the first eighth of the map and, rounded to nearest, would stay denormal for good; so do the
-    gradients that come in. cut off: each step leaves a state less than 1e-21 of what it was.
+    gradients that come in. cut off: a step leaves a state less than 1e-21 of what it was; its size is such that
+    softplus meets denormal numbers as well.
     """
     scale = scales("serpent-h", options)[1]
     states = scale[2]
