@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullFormatter
 
 from serpent_ir.efficiency.figures.cells import NUMBER, TIMES, tick_label
@@ -20,6 +21,7 @@ HEIGHT = 3.0  # inches
 SMALL = 6.5  # points
 FLOOR, FORWARD, BACKWARD = GRAY, SYSTEMS["serpent-l"].colour, SYSTEMS["unet-128"].colour
 KINDS = {"forward": ("forward", FORWARD), "forward_and_backward": ("forward and backward", BACKWARD)}
+HALO = [withStroke(linewidth=2.0, foreground="white")]
 FILLS = ("white", None)  # of the shorter and of the longer sequence
 
 
@@ -38,12 +40,15 @@ def draw(parts: dict[str, Record], marks: list[Record], folder: Path) -> Path:
         figure = Figure(figsize=(WIDTH * len(shown) / len(panels), HEIGHT), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             panels[name](axes, parts[name], {mark["what"]: mark["limit"] for mark in marks if mark["part"] == name})
-        machine = parts[shown[0]]["machine"]
-        where = f"{machine['processor']}, {machine['torch_threads']} threads, torch {machine['versions']['torch']}"
-        write_note(figure, f"Measured on cpu ({where}), float32. Lines: between the quartiles. Black: marks.")
+        where = "; ".join(dict.fromkeys(origin(parts[name]["machine"]) for name in shown))
+        write_note(figure, f"Measured on cpu ({where}), float32. Thin lines: between the quartiles. Black bars: marks.")
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
     return path
+
+
+def origin(machine: Record) -> str:
+    return f"{machine['processor']}, {machine['torch_threads']} threads, torch {machine['versions']['torch']}"
 
 
 def draw_scan(axes: Axes, record: Record, limits: dict[str, float]) -> None:
@@ -62,7 +67,7 @@ def draw_scan(axes: Axes, record: Record, limits: dict[str, float]) -> None:
     of_forward = [limit for what, limit in limits.items() if what.startswith("forward")]
     floors = [scale["nanoseconds"]["exp"] for scale in scales]
     for place, (limit, floor) in enumerate(zip(of_forward, floors, strict=False)):
-        axes.hlines(limit * floor, place - 0.25, place + 0.25, color="black", linewidth=1.2)
+        axes.hlines(limit * floor, place - 0.25, place + 0.25, color="black", linewidth=1.6)
     shapes = [scale["map"] for scale in scales]
     axes.set_xticks(range(len(scales)), [f"{m['size']}²\nD {m['channels']}\nN {m['states']}" for m in shapes])
     axes.set(title="The scan of Serpent-H, 256²", ylabel="ns per state and step", ylim=(0, None))
@@ -102,16 +107,16 @@ def draw_models(axes: Axes, record: Record, limits: dict[str, float]) -> None:
     for row, (what, ratio) in enumerate(record["ratios"].items()):
         other = what.partition(" / ")[0].removesuffix(" training")
         axes.barh(row, ratio["median"] - 1, left=1, height=0.6, color=SYSTEMS[other].colour)
-        axes.plot([ratio["lower_quartile"], ratio["upper_quartile"]], [row, row], color=GRAY, linewidth=1.2)
+        lower, upper = ratio["lower_quartile"], ratio["upper_quartile"]
+        axes.plot([lower, upper], [row, row], color="black", linewidth=0.8, path_effects=HALO)
         if what in limits:
-            axes.plot([limits[what]] * 2, [row - 0.42, row + 0.42], color="black", linewidth=1.2)
-        end = max(ratio["upper_quartile"], limits.get(what, 1))
+            axes.vlines(limits[what], row - 0.4, row + 0.4, color="black", linewidth=1.6)
         place: dict[str, Any] = {
             "xytext": (3, 0),
             "textcoords": "offset points",
             "verticalalignment": "center_baseline",
         }
-        axes.annotate(f"{ratio['median']:.1f}", (end, row), fontsize=SMALL, **place)
+        axes.annotate(f"{ratio['median']:.1f}", (upper, row), fontsize=SMALL, path_effects=HALO, **place)
     axes.set_yticks(range(len(record["ratios"])), [model_label(what) for what in record["ratios"]])
     axes.invert_yaxis()
     axes.margins(x=0.15)
@@ -129,6 +134,7 @@ def model_label(what: str) -> str:
 
 def logarithmic(axes: Axes, label: str) -> None:
     axes.set(xscale="log", xlabel=label)
+    axes.set_xlim(left=min(1.0, *axes.get_xlim()))
     axes.xaxis.set_major_formatter(lambda tick, _: f"{tick_label(tick, NUMBER)}{TIMES}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, axis="x")
