@@ -278,7 +278,8 @@ def main() -> int:
 
     marks = [mark for mark in all_marks(kept) if mark.part in chosen]
     Console().print(marks_table(marks))
-    print(f"written: {path} and {draw(kept, [asdict(mark) for mark in all_marks(kept)], FIGURES)}")
+    figure = draw(kept, [asdict(mark) for mark in all_marks(kept)], FIGURES)
+    print(f"written: {path}" + (f" and {figure}" if figure else ""))
     missed = [mark for mark in marks if not mark.met]
     for mark in missed:
         print(f"missed: {mark.part}: {mark.what}: {three_digits(mark.value)}")

@@ -25,16 +25,16 @@ HALO = [withStroke(linewidth=2.0, foreground="white")]
 FILLS = ("white", None)  # of the shorter and of the longer sequence
 
 
-def draw(parts: dict[str, Record], marks: list[Record], folder: Path) -> Path:
+def draw(parts: dict[str, Record], marks: list[Record], folder: Path) -> Path | None:
     """Write scan.png with a panel for each of the parts `scan`, `sequences` and `models` that is there; gives its path.
 
-    marks: as in the result file; those of the scan and of the models are drawn.
+    None: there is none of them. marks: as in the result file; those of the scan and of the models are drawn.
     """
     panels = {"scan": draw_scan, "sequences": draw_sequences, "models": draw_models}
     shown = [name for name in panels if name in parts]
-    path = folder / "scan.png"
     if not shown:
-        return path
+        return None
+    path = folder / "scan.png"
     folder.mkdir(parents=True, exist_ok=True)
     with own_style():
         figure = Figure(figsize=(WIDTH * len(shown) / len(panels), HEIGHT), layout="constrained")
