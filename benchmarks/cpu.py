@@ -88,6 +88,7 @@ class Part:
     measure: Callable[[Options], Record]
     table: Callable[[Record], RenderableType]
     marks: Callable[[Record], Iterator[Mark]] = lambda record: iter(())
+    timed: bool = True  # its marks are about time
 
 
 def scan_marks(record: Record) -> Iterator[Mark]:
@@ -239,9 +240,9 @@ def of_map(scale: Record) -> str:
 PARTS = {
     "floors": Part(cpu_scan.floors, floors_table),
     "scan": Part(cpu_scan.scan, scan_table, scan_marks),
-    "saved": Part(cpu_scan.saved, saved_table, saved_marks),
+    "saved": Part(cpu_scan.saved, saved_table, saved_marks, timed=False),
     "models": Part(cpu_systems.models, models_table, models_marks),
-    "memory": Part(cpu_systems.memory, memory_table, memory_marks),
+    "memory": Part(cpu_systems.memory, memory_table, memory_marks, timed=False),
     "sequences": Part(cpu_systems.sequences, sequences_table, sequences_marks),
     "denormals": Part(cpu_scan.denormals, denormals_table, denormals_marks),
     "threads": Part(cpu_scan.threads, threads_table),
@@ -300,7 +301,7 @@ def all_marks(kept: dict[str, Record]) -> list[Mark]:
 
 def disturbance(part: str, record: Record) -> Iterator[Mark]:
     """Other work distorts every comparison: threads that often wait for each other suffer far more than others."""
-    if record["busy_elsewhere"] is not None:
+    if PARTS[part].timed and record["busy_elsewhere"] is not None:
         yield Mark(part, "share of the processors that others had", record["busy_elsewhere"], BUSY_ELSEWHERE)
 
 
