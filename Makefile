@@ -72,7 +72,7 @@ lint: $(VENV)/installed-for-lint
 
 export DATA
 bench: $(VENV)/installed-for-tests
-	$(BIN)/python benchmarks/scan_cpu.py
+	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/scaling_cpu.py
 	@if [ -n "$$DATA" ]; then $(BIN)/python benchmarks/deblur_cbsd68.py --data "$$DATA"; \
 	else echo "deblur_cbsd68.py was left out; it needs a folder of clean photographs: make bench DATA=path/to/CBSD68"; fi

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from serpent_ir.efficiency.cell import quartiles
 from serpent_ir.json_file import write_json
 from serpent_ir.machine import describe_machine
 from serpent_ir.ops import reference, selective_scan_2d, use_backend
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 1e-4
+Key = TypeVar("Key", bound=Hashable)
 SCAN_ARGUMENTS = ("x", "dt_low", "B", "C", "dt_weight", "dt_bias", "A", "D")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How cpu.py measures.
+
+    repeats: rounds of what takes a second or less; whole models and long sequences get fewer. quick: sizes so small
+    that all parts together take about a minute; the figures mean nothing.
+    """
+
+    threads: int
+    repeats: int
+    quick: bool
 
 
 def scan_inputs(size: int, channels: int, states: int, rank: int, seed: int = 0) -> dict[str, Tensor]:
@@ -48,7 +65,7 @@ def refuse_when_the_scan_is_wrong(backends: tuple[str, ...]) -> None:
     expected = with_gradients(reference.selective_scan_2d(**inputs), inputs)
     for backend in backends:
         with use_backend(backend):
-            computed = with_gradients(selective_scan_2d(**inputs), inputs)
+            computed = with_gradients(selective_scan_2d(*inputs.values()), inputs)
         for name, value in computed.items():
             error = float((value - expected[name]).abs().max() / expected[name].abs().max())
             if not error < TOLERANCE:
@@ -63,17 +80,42 @@ def with_gradients(y: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.double() for name, value in values.items()}
 
 
-def timing(function: Callable[[], object], repeats: int, warm_up: int = 2) -> dict[str, float]:
-    """Seconds of one call: median and quartiles over `repeats` calls, after `warm_up` that are not counted."""
-    for _ in range(warm_up):
-        function()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
-    return {"median": median, "lower_quartile": lower, "upper_quartile": upper, "repeats": repeats}
+def rounds(functions: Mapping[Key, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[Key, list[float]]:
+    """Seconds of each function, called one after the other in `repeats` rounds, after `warm_up` that are not counted.
+
+    What is compared is so measured at the same time: the speed of many machines drifts within minutes. A function that
+    gives a float has timed itself.
+    """
+    seconds: dict[Key, list[float]] = {name: [] for name in functions}
+    for number in range(-warm_up, repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            own = function()
+            elapsed = time.perf_counter() - start
+            if number >= 0:
+                seconds[name].append(own if isinstance(own, float) else elapsed)
+    return seconds
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """The median and the quartiles, and of how many values."""
+    values = list(values)
+    return {**quartiles(values), "repeats": len(values)}
+
+
+def ratios(upper: list[float], lower: list[float]) -> dict[str, float]:
+    """The spread of the quotients of single rounds."""
+    return spread(above / below for above, below in zip(upper, lower, strict=True))
+
+
+def seconds_of_others() -> float | None:
+    """Processor seconds that other processes, and other virtual machines, have had so far; None where Linux is not."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, stat.read_text().split()[1:9])
+    busy = user + nice + system + interrupts + soft_interrupts + stolen
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def mean_and_error(values: list[float]) -> dict[str, float]:
