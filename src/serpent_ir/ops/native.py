@@ -97,10 +97,10 @@ class _Run:
         problem.threads = threads = torch.get_num_threads()
         problem.x = self._dense(p.x)
         for set_rows, rows in ((problem.set_dt, p.dt), (problem.set_b, p.b), (problem.set_c, p.c)):
-            flat = rows.flatten(0, 1)  # (B, L, S, M) -> (B * L, S, M), a view wherever that is possible
-            flat = flat if flat.stride(-1) == 1 or flat.shape[-1] == 1 else flat.contiguous()
-            self._alive.append(flat)
-            set_rows(flat.data_ptr(), flat.stride(0), flat.stride(1))
+            image, pixel, stream, number = rows.stride()  # (B, L, S, M); one pixel after the other, rows dense
+            if (image != p.length * pixel and p.batch > 1) or (number != 1 and rows.shape[-1] > 1):
+                rows, pixel, stream = rows.contiguous(), rows.shape[2] * rows.shape[3], rows.shape[3]
+            set_rows(self._new(rows), pixel, stream)
         problem.a, problem.dt_bias = self._dense(p.a), self._dense(p.dt_bias)
         problem.dt_weight, problem.skip, problem.weight = map(self._dense, (p.dt_weight, p.skip, p.weight))
         # A wide slot reads the rows once for many channels; enough slots to keep the threads busy, and at most one for

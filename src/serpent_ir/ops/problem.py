@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
 
 CHUNK = 64
 """Steps that kernels work on at a time; states are kept for the backward pass at ends of chunks only."""
+
+
+_TENSORS = ("x", "dt", "b", "c", "a", "dt_weight", "dt_bias", "skip", "weight")
 
 
 @dataclass(frozen=True)
@@ -45,40 +49,40 @@ class ScanProblem:
         """The differentiable arguments, in their order."""
         return self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight
 
-    @property
+    @cached_property
     def batch(self) -> int:
         return self.x.shape[0]
 
-    @property
+    @cached_property
     def length(self) -> int:
         return self.x.shape[1]
 
-    @property
+    @cached_property
     def channels(self) -> int:
         return self.x.shape[2]
 
-    @property
+    @cached_property
     def directions(self) -> int:
         return self.a.shape[0]
 
-    @property
+    @cached_property
     def states(self) -> int:
         return self.a.shape[2]
 
-    @property
+    @cached_property
     def streams(self) -> int:
         return self.b.shape[2]
 
-    @property
+    @cached_property
     def groups(self) -> int:
         return self.streams // self.directions
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """R; 0 when the step sizes are those of every channel."""
         return 0 if self.dt_weight is None else self.dt_weight.shape[2]
 
-    @property
+    @cached_property
     def interval(self) -> int:
         """Steps between two states that are kept for the backward pass: CHUNK times a power of two.
 
@@ -92,7 +96,7 @@ class ScanProblem:
             interval *= 2
         return interval
 
-    @property
+    @cached_property
     def intervals(self) -> int:
         """How many stretches of `interval` steps a sequence has; all but the last end with a kept state."""
         return (self.length + self.interval - 1) // self.interval
@@ -121,22 +125,14 @@ class ScanProblem:
                 f"no dt_weight with {self.directions} directions", "full-rank step sizes with one direction only"
             )
         pixels, parameters = (self.batch, self.length), (self.directions, self.channels)
-        expected = {
-            "dt": (*pixels, 1, self.channels) if self.dt_weight is None else (*pixels, self.directions, self.rank),
-            "b": (*pixels, self.streams, self.states),
-            "c": (*pixels, self.streams, self.states),
-            "a": (*parameters, self.states),
-            "dt_weight": (*parameters, self.rank),
-            "dt_bias": parameters,
-            "skip": parameters,
-            "weight": (*parameters, self.states),
-        }
-        for name, shape in expected.items():
-            tensor: Tensor | None = getattr(self, name)
+        states, rows = (*parameters, self.states), (*pixels, self.streams, self.states)
+        dt = (*pixels, 1, self.channels) if self.dt_weight is None else (*pixels, self.directions, self.rank)
+        expected = (x.shape, dt, rows, rows, states, (*parameters, self.rank), parameters, parameters, states)
+        for name, tensor, shape in zip(_TENSORS, self.tensors, expected, strict=True):
             if tensor is None:
                 continue
-            if tuple(tensor.shape) != shape:
-                raise ShapeError(f"{name} of serpent::scan has shape {tuple(tensor.shape)}", str(shape))
+            if tensor.shape != shape:
+                raise ShapeError(f"{name} of serpent::scan has shape {tuple(tensor.shape)}", str(tuple(shape)))
             if tensor.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64):
                 raise DtypeError(f"x of {x.dtype} and {name} of {tensor.dtype}", "float32 or float64, the same for all")
         if a.device.type == "cpu" and not a.amax().item() < 0:  # NaN is not below 0 either

@@ -158,15 +158,17 @@ def selective_scan_2d(
     _check_shape("D", D, "(K, D)", (directions, channels))
 
     dtype = _state_dtype(x)
+    x_flat, low, b, c = (_converted(tensor, dtype).flatten(1, 2) for tensor in (x, dt_low, B, C))
+    a, weight, bias, skip = (_converted(tensor, dtype) for tensor in (A, dt_weight, dt_bias, D))
     y, _, _ = scan(
-        x.to(dtype).flatten(1, 2),
-        dt_low.to(dtype).flatten(1, 2),
-        B.to(dtype).flatten(1, 2),
-        C.to(dtype).flatten(1, 2),
-        A.to(dtype),
-        dt_weight.to(dtype),
-        dt_bias.to(dtype),
-        D.to(dtype),
+        x_flat,
+        low,
+        b,
+        c,
+        a,
+        weight,
+        bias,
+        skip,
         None,
         height,
         width,
@@ -174,11 +176,15 @@ def selective_scan_2d(
         "" if backend is None else check_name(backend),
         _needs_gradient(x, dt_low, B, C, dt_weight, dt_bias, A, D),
     )
-    return y.unflatten(1, (height, width)).to(x.dtype)
+    return _converted(y.view(x.shape), x.dtype)
 
 
 def _state_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)  # where nothing is to be done, `to` takes 2 us
 
 
 def _needs_gradient(*tensors: Tensor | None) -> bool:
