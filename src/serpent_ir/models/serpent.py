@@ -43,7 +43,9 @@ class GatedConvBlock(nn.Module):
     def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
         """With `overwrite` the result may, without gradients, take the place of x."""
         if can_go_in_bands(x, self.norm, self.in_proj, self.conv, self.scan_norm, self.out_proj):
-            return self._in_bands(x.contiguous() if overwrite else x.clone(memory_format=torch.contiguous_format))
+            x = x.contiguous() if overwrite else x.clone(memory_format=torch.contiguous_format)
+            numbers = self.out_proj.out_features + 2 * self.out_proj.in_features
+            return self._at_once(x) if len(bands(x, numbers)) == 1 else self._in_bands(x)
         normal = self.norm(x)
         if is_plain(self.in_proj):  # as two products, whose gradients need not be put side by side
             a, z = (F.linear(normal, half) for half in self.in_proj.weight.chunk(2))
@@ -51,6 +53,17 @@ class GatedConvBlock(nn.Module):
             a, z = self.in_proj(normal).chunk(2, dim=-1)
         y = self.scan(conv_silu(a, *parameters_of(self.conv)))
         return x + self.out_proj(norm_gate(y, z, *parameters_of(self.scan_norm), self.scan_norm.eps))
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        """`forward` in place of x, for a map so small that a and z stay in the cache."""
+        inner, channels = self.out_proj.in_features, self.out_proj.out_features
+        pixels, wide = x.view(-1, channels), x.new_empty(*x.shape[:3], 2 * inner)
+        Projection(self.norm, self.in_proj.weight.t())(pixels, wide.view(-1, 2 * inner))
+        a, z = wide.chunk(2, dim=-1)
+        y = self.scan(native_block.convolve(a, *parameters_of(self.conv), x.new_empty(*x.shape[:3], inner)))
+        native_block.gate(y, z, *parameters_of(self.scan_norm), self.scan_norm.eps, y)
+        pixels.addmm_(y.view(-1, inner), self.out_proj.weight.t())
+        return x
 
     def _in_bands(self, x: Tensor) -> Tensor:
         """`forward` in place of x. z is computed after the scan: until then x is there, and no map is held for z."""
@@ -72,9 +85,6 @@ class GatedConvBlock(nn.Module):
         result = x.new_empty(*x.shape[:3], inner)
         parts = bands(x, channels + inner)
         project = Projection(self.norm, self.in_proj.weight[:inner].t())
-        if len(parts) == 1:
-            a = project(x.view(-1, channels), x.new_empty(x.numel() // channels, inner))
-            return native_block.convolve(a.view(result.shape), *parameters_of(self.conv), result)
         around = int(len(parts) > len(x))  # rows above and below that a band needs, when images are cut
         images, rows = parts[0]
         buffer = x.new_empty(images.stop, rows.stop + 2 * around, x.shape[2], inner)
