@@ -1,6 +1,7 @@
 #include "parallel.hpp"
 
 #include <atomic>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -65,7 +66,10 @@ void parallel_for(int64_t threads, int64_t items, void (*run)(void*, int64_t, in
     }
 #endif
     std::vector<std::thread> others;
-    for (int64_t thread = 1; thread < threads; ++thread) others.emplace_back(work, thread);
+    try {
+        for (int64_t thread = 1; thread < threads; ++thread) others.emplace_back(work, thread);
+    } catch (const std::system_error&) {  // the system gives no more: those that there are do the work
+    }
     work(0);
     for (std::thread& other : others) other.join();
 }

@@ -99,7 +99,8 @@ SERPENT_INLINE void add_lane_sums(__m256 a, __m256 b, __m256 c, __m256 d, float*
 }
 #if SERPENT_VECTOR_BYTES == 64
 SERPENT_INLINE __m256 add_halves(F32 v) {
-    return _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1));
+    const __m512 w = (__m512)v;
+    return _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, w, 0), _mm512_maskz_extractf32x8_ps(0xff, w, 1));
 }
 SERPENT_INLINE void add_lane_sums(F32 a, F32 b, F32 c, F32 d, float* to) {
     add_lane_sums(add_halves(a), add_halves(b), add_halves(c), add_halves(d), to);
