@@ -155,13 +155,23 @@ struct Scan {
             }
         }
 
+        // Calls each(pixel's numbers of the item's first channel, step) for all steps; memory is fetched ahead.
+        template <class M, class Each>
+        SERPENT_INLINE void for_steps(const Item& w, M* map, int64_t stride, const Chunk& chunk, Each each) {
+            M* first = map + w.first_channel;
+            for (int64_t t = 0; t < chunk.steps; ++t) {
+                fetch(first + chunk.pixels[t + ahead < chunk.steps ? t + ahead : t] * stride, w.channels);
+                each(first + chunk.pixels[t] * stride, t);
+            }
+        }
+
         // (pixels, D) to (vectors, steps, lanes), the item's channels only.
         void gather(const Problem<T>& p, const Item& w, const T* map, int64_t stride, T* to) const {
-            for (int64_t t = 0; t < steps; ++t) {
-                const T* from = map + pixels[t] * stride + w.first_channel;
-                if (t + ahead < steps) fetch(map + pixels[t + ahead] * stride + w.first_channel, w.channels);
-                for (int64_t v = 0; v < w.vectors; ++v) store(to + (v * p.chunk + t) * lanes, load_some<V>(from + v * lanes, w.count(v)));
-            }
+            const int64_t part = p.chunk * lanes, whole = w.channels / lanes, rest = w.channels % lanes;
+            for_steps(w, map, stride, *this, [&](const T* from, int64_t t) {
+                for (int64_t v = 0; v < whole; ++v) store(to + v * part + t * lanes, load<V>(from + v * lanes));
+                if (rest) store(to + whole * part + t * lanes, load_some<V>(from + whole * lanes, rest));
+            });
         }
 
         void read(const Problem<T>& p, const Item& w, int64_t k, int64_t first) {
@@ -189,15 +199,13 @@ struct Scan {
 
         // Puts (vectors, steps, lanes) where the map has the item's channels, or adds it there.
         void scatter(const Problem<T>& p, const Item& w, const T* from, bool add, T* map) const {
-            for (int64_t t = 0; t < steps; ++t) {
-                T* to = map + pixels[t] * p.channels + w.first_channel;
-                if (t + ahead < steps) fetch(map + pixels[t + ahead] * p.channels + w.first_channel, w.channels);
-                for (int64_t v = 0; v < w.vectors; ++v) {
-                    V value = load<V>(from + (v * p.chunk + t) * lanes);
-                    if (add) value += load_some<V>(to + v * lanes, w.count(v));
-                    store_some(to + v * lanes, value, w.count(v));
-                }
-            }
+            const int64_t part = p.chunk * lanes, whole = w.channels / lanes, rest = w.channels % lanes;
+            for_steps(w, map, p.channels, *this, [&](T* to, int64_t t) {
+                const T* at = from + t * lanes;
+                for (int64_t v = 0; v < whole; ++v, at += part)
+                    store(to + v * lanes, add ? load<V>(to + v * lanes) + load<V>(at) : load<V>(at));
+                if (rest) store_some(to + whole * lanes, load<V>(at) + (add ? load_some<V>(to + whole * lanes, rest) : V{}), rest);
+            });
         }
     };
 
