@@ -93,7 +93,8 @@ class _Run:
         self.problem = problem = self.create("Problem")
         problem.batch, problem.height, problem.width, problem.channels = p.batch, p.height, p.width, p.channels
         problem.directions, problem.groups, problem.states, problem.rank = p.directions, p.groups, p.states, p.rank
-        problem.interval, problem.chunk, problem.softplus = p.interval, p.interval if backward else CHUNK, p.softplus
+        problem.interval, problem.softplus = p.interval, p.softplus
+        problem.chunk = min(p.interval if backward else CHUNK, -(-p.length // 4) * 4)
         problem.threads = threads = torch.get_num_threads()
         problem.x = self._dense(p.x)
         for set_rows, rows in ((problem.set_dt, p.dt), (problem.set_b, p.b), (problem.set_c, p.c)):

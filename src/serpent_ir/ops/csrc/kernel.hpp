@@ -321,6 +321,7 @@ struct Scan {
     }
 
     static void forward_item(const Problem<T>& p, const Outputs<T>& out, const Item& w, char* memory) {
+        if (!w.channels) return;  // the last slots, when units do not divide evenly
         Carver carver{memory, 0};
         ForwardScratch s(carver, p);
         const int64_t length = p.height * p.width, intervals = (length + p.interval - 1) / p.interval;
@@ -534,6 +535,7 @@ struct Scan {
     }
 
     static void backward_item(const Problem<T>& p, const Gradients<T>& grad, const Item& w, char* memory, int64_t* progress) {
+        if (!w.channels) return;
         Carver carver{memory, 0};
         BackwardScratch s(carver, p);
         const int64_t length = p.height * p.width, chunks = (length + p.chunk - 1) / p.chunk;
@@ -551,7 +553,8 @@ struct Scan {
                 const int64_t kept = (direction * (chunks - 1) + chunk - 1) * p.states * p.channels;
                 for (int64_t v = 0; v < w.vectors; ++v) {
                     if (v % unit == 0) {
-                        for (int64_t i = 0; i < pairs(p) * pair_stride(p); ++i) s.bc[i] = 0;
+                        for (int64_t pair = 0; pair < pairs(p); ++pair)
+                            for (int64_t i = 0; i < 4 * s.chunk.steps; ++i) s.bc[pair * pair_stride(p) + i] = 0;
                         for (int64_t i = 0; i < s.chunk.steps * low_width(p); ++i) s.low[i] = 0;
                     }
                     const T* x = s.chunk.x + v * p.chunk * lanes;

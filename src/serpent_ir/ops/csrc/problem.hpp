@@ -23,8 +23,9 @@ struct Problem {
     int64_t groups;                // G; B and C are shared by channels / groups neighbouring channels
     int64_t states;                // N
     int64_t rank;                  // R of the low-rank dt; 0: dt is given for every channel
-    int64_t interval;              // steps between two kept states: a multiple of `chunk`
-    int64_t chunk;                 // steps that a kernel works on at a time
+    int64_t interval;              // steps between two kept states
+    int64_t chunk;                 // steps that a kernel works on at a time, a multiple of 4: a whole part of `interval` forwards,
+                                   // `interval` backwards, less where the sequence is shorter
     int64_t slots;                 // parts of a group's channels that are worked on independently
     int64_t threads;
     bool softplus;
