@@ -105,7 +105,7 @@ def test_a_module_that_somebody_looks_at_is_called() -> None:
 
 
 def test_when_bands_are_for() -> None:
-    layer, x = nn.Linear(3, 3), torch.rand(1, 2, 2, 3)
+    layer, x = nn.Linear(3, 3, bias=False), torch.rand(1, 2, 2, 3)
     assert not can_go_in_bands(x, layer)  # gradients
     with torch.inference_mode():
         assert can_go_in_bands(x, layer)
@@ -114,16 +114,43 @@ def test_when_bands_are_for() -> None:
         assert not can_go_in_bands(x.bfloat16(), layer.bfloat16())
         assert not can_go_in_bands(x.to("meta"), nn.Linear(3, 3, device="meta"))
         with torch.autocast("cpu", torch.bfloat16):
-            assert not can_go_in_bands(x, nn.Linear(3, 3))
+            assert not can_go_in_bands(x, nn.Linear(3, 3, bias=False))
         with FlopCounterMode(display=False):
-            assert not can_go_in_bands(x, nn.Linear(3, 3))
+            assert not can_go_in_bands(x, nn.Linear(3, 3, bias=False))
         with use_backend("portable"):
-            assert not can_go_in_bands(x, nn.Linear(3, 3))
+            assert not can_go_in_bands(x, nn.Linear(3, 3, bias=False))
 
 
-def test_a_pass_over_a_trained_model_saves_nothing_for_later() -> None:
-    model = create_model("serpent-b", depths_down=(1, 1, 1), depths_up=(0, 1, 1), depth_bottleneck=1)
-    assert not without_gradients(model, torch.rand(1, 3, 32, 32)).requires_grad
+def test_hooks_keep_what_they_were_shown() -> None:
+    model = create_model("serpent-b", depths_down=(1, 1, 1), depths_up=(0, 1, 1), depth_bottleneck=1).eval()
+    image = torch.rand(1, 3, 32, 32)
+    expected = without_gradients(model, image)
+    shown: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for module in (model.embed, model.down[0], model.down[0][0], model.merge[0], model.expand[0], model.bottleneck):
+        module.register_forward_hook(lambda _module, _inputs, output: shown.append((output, output.clone())))
+    assert relative_error(without_gradients(model, image), expected) < 1e-5
+    assert len(shown) == 6
+    assert all(torch.equal(output, copy) for output, copy in shown)
+
+
+def test_replaced_and_altered_modules_are_called() -> None:
+    model = create_model("serpent-b", depths_down=(2, 1, 1), depths_up=(0, 1, 1), depth_bottleneck=1).eval()
+    image = torch.rand(1, 3, 32, 32)
+    block = model.down[0][0]
+    alterations = (
+        lambda: setattr(block, "in_proj", torch.nn.Linear(32, 128)),
+        lambda: setattr(block, "conv", torch.nn.Conv2d(64, 64, 5, padding=2, groups=64)),
+        lambda: setattr(block, "scan_norm", torch.nn.LayerNorm(64, bias=False)),
+        lambda: setattr(block.norm, "forward", torch.tanh),
+        lambda: model.down[0].__setitem__(1, torch.nn.Identity()),
+    )
+    before = without_gradients(model, image)
+    for alter in alterations:
+        alter()
+        after = without_gradients(model, image)
+        assert not torch.equal(after, before)
+        assert relative_error(after, model(image).detach()) < 1e-5
+        before = after
 
 
 def peak_bytes(run: Callable[[], object]) -> int:

@@ -72,6 +72,31 @@ def test_the_operator_trusts_nobody(backend: str, change: dict[int, object], mes
         scan(*[t.double() if i == 4 else t for i, t in enumerate(sequence_inputs())], backend, False)
 
 
+def test_the_operator_refuses_what_a_kernel_would_crash_on(backend: str) -> None:
+    x, rows, a = torch.rand(1, 6, 4), torch.rand(1, 6, 2, 3), -torch.rand(1, 4, 3) - 0.1
+    low, weight = torch.rand(1, 6, 1, 2), torch.rand(1, 4, 2)
+    one = rows[:, :, :1]
+    with pytest.raises(ShapeError, match="with 2 groups"):
+        scan(x, low, rows, rows, a, weight, None, None, None, 2, 3, True, backend, True)
+    with pytest.raises(ShapeError, match="R of at least 1"):
+        scan(x, low[..., :0], one, one, a, weight[..., :0], None, None, None, 2, 3, True, backend, True)
+    with pytest.raises(ShapeError, match="height -2"):
+        scan(x, low, one, one, a, weight, None, None, None, -2, -3, True, backend, True)
+    problem = x, low, one, one, a, weight, None, None, None, 2, 3, True, backend
+    kept = scan(*problem, True)[2]
+    with pytest.raises(ShapeError, match="kept has shape"):
+        scan_backward(x, kept[..., :1], *problem)
+    with pytest.raises(DtypeError, match="the gradient of y"):
+        scan_backward(x.double(), kept, *problem)
+
+
+def test_no_silent_second_gradient(backend: str, map_problem: Problem) -> None:
+    leaves = [a.clone().requires_grad_() for a in map_problem(1, 3, 3, 4, 4, 2)]
+    (gradient,) = torch.autograd.grad(selective_scan_2d(*leaves, backend=backend).sum(), leaves[:1], create_graph=True)
+    with pytest.raises(NotImplementedError, match="create_graph"):
+        gradient.square().sum().backward()
+
+
 @pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
 def test_a_backward_pass_stays_with_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     u = torch.rand(1, 4, 9, requires_grad=True)

@@ -87,17 +87,22 @@ def test_decays_beyond_what_a_number_holds(backend: str, agree: Callable[..., No
 
 
 @needs_native
-def test_same_bits_for_any_number_of_threads(map_problem: Problem) -> None:
-    for shape in ((2, 12, 17, 80, 4, 6), (1, 20, 20, 20, 4, 5)):
-        arguments = [a.clone().requires_grad_() for a in map_problem(*shape)]
-        results = []
-        with threads(1):
-            for count in (1, 2, 3, 5, 64, 1):
-                torch.set_num_threads(count)
-                y = selective_scan_2d(*arguments, backend="native")
-                results.append((y, *torch.autograd.grad(y.square().sum(), arguments)))
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+@pytest.mark.parametrize("instruction_set", native.instruction_sets())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(2, 12, 17, 80, 4, 6), (1, 20, 20, 20, 4, 5), (1, 15, 15, 150, 2, 3)])
+def test_same_bits_for_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, map_problem: Problem, instruction_set: str, dtype: torch.dtype,
+    shape: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Many threads, few channels: slots of one line, some of them empty, directions as items of their own."""
+    monkeypatch.setenv(native.INSTRUCTION_SET_VARIABLE, instruction_set)
+    arguments = map_problem(*shape, dtype=dtype)
+    results = []
+    for count in (1, 2, 4, 5, 64):
+        with threads(count):
+            results.append(_with_gradients(arguments))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def _with_gradients(arguments: list[Tensor]) -> list[Tensor]:

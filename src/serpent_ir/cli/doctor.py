@@ -17,7 +17,7 @@ def doctor() -> None:
     from serpent_ir.errors import SerpentError
     from serpent_ir.models import list_embedded
     from serpent_ir.ops.backends import BACKENDS, choose, why_unavailable
-    from serpent_ir.ops.native import instruction_sets, runs_on_several_threads
+    from serpent_ir.ops.native import has_openmp, instruction_sets
 
     devices = ["cpu"]
     if torch.cuda.is_available():
@@ -32,7 +32,7 @@ def doctor() -> None:
     table.add_row("Python", platform.python_version())
     table.add_row("torch", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
     table.add_row("devices", ", ".join(devices))
-    threads = "on several threads" if runs_on_several_threads() else "on one thread (built without OpenMP)"
+    threads = "OpenMP" if has_openmp() else "threads of their own (built without OpenMP)"
     table.add_row("compiled kernels", f"{', '.join(instruction_sets())}; {threads}" if instruction_sets() else "none")
     for backend in BACKENDS:
         for device in devices:

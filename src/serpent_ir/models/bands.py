@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from serpent_ir.ops import native_block
 from serpent_ir.ops.backends import runs_natively
@@ -17,27 +19,50 @@ BAND_BYTES = 4 * 2**20
 Band = tuple[slice, slice]
 """The images and the rows that a band covers."""
 
-_PLAIN = (nn.Linear, nn.LayerNorm, nn.Conv2d)
-
 
 def can_go_in_bands(x: Tensor, *modules: nn.Module) -> bool:
     """Whether a module may compute its output from x with the parameters of its `modules`, past their `forward`.
 
     True on the CPU in float32 and float64, with compiled kernels, when nobody needs gradients or looks on: no autocast,
-    no tracing, no mode that sees every operator, no hooks on the modules, none of them replaced by another kind.
+    no tracing, no mode or transform that sees operators, no hooks on the modules, none of them replaced or altered.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
         return False
     if torch.is_autocast_enabled("cpu") or torch._C._len_torch_dispatch_stack() or type(x) is not Tensor:
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
         return False
     if x.device.type != "cpu" or x.dtype not in native_block.DTYPES or not runs_natively(x.device):
         return False
     return all(map(is_plain, modules))
 
 
+def may_overwrite(model: nn.Module) -> bool:
+    """Whether nobody but `model` sees the maps inside it: no gradients, no hooks anywhere in it."""
+    return not torch.is_grad_enabled() and not any(map(_is_watched, model.modules()))
+
+
 def is_plain(module: nn.Module) -> bool:
-    """Whether its parameters tell all that the module does: nobody has replaced it or hooked something to it."""
-    return type(module) in _PLAIN and not module._forward_hooks and not module._forward_pre_hooks
+    """Whether it is one of a Serpent block's own modules, and its parameters tell all that it does."""
+    if _is_watched(module) or "forward" in module.__dict__:
+        return False
+    if any(type(parameter) is not nn.Parameter for parameter in module._parameters.values() if parameter is not None):
+        return False
+    if type(module) is nn.Linear:
+        return module.bias is None
+    if type(module) is nn.LayerNorm:
+        return module.weight is not None and module.bias is not None
+    return (
+        type(module) is nn.Conv2d
+        and (module.kernel_size, module.stride, module.dilation) == ((3, 3), (1, 1), (1, 1))
+        and (module.padding, module.padding_mode, module.groups) == ((1, 1), "zeros", module.in_channels)
+        and module.bias is not None
+    )
+
+
+def _is_watched(module: nn.Module) -> bool:
+    hooks = module._forward_hooks, module._forward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks
+    return any(hooks)
 
 
 def bands(x: Tensor, numbers: int) -> list[Band]:

@@ -14,7 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import RangeError
-from serpent_ir.models.bands import Projection, bands, can_go_in_bands, is_plain, layer_norm, pixel_bands
+from serpent_ir.models.bands import (
+    Projection,
+    bands,
+    can_go_in_bands,
+    is_plain,
+    layer_norm,
+    may_overwrite,
+    pixel_bands,
+)
 from serpent_ir.models.padding import crop, pad_to_multiple
 from serpent_ir.ops import native_block, selective_scan_2d
 from serpent_ir.ops.block import conv_silu, norm_gate
@@ -51,8 +59,14 @@ class GatedConvBlock(nn.Module):
             a, z = (F.linear(normal, half) for half in self.in_proj.weight.chunk(2))
         else:
             a, z = self.in_proj(normal).chunk(2, dim=-1)
-        y = self.scan(conv_silu(a, *parameters_of(self.conv)))
-        return x + self.out_proj(norm_gate(y, z, *parameters_of(self.scan_norm), self.scan_norm.eps))
+        if is_plain(self.conv):
+            a = conv_silu(a, *parameters_of(self.conv))
+        else:
+            a = F.silu(self.conv(a.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        y = self.scan(a)
+        if is_plain(self.scan_norm):
+            return x + self.out_proj(norm_gate(y, z, *parameters_of(self.scan_norm), self.scan_norm.eps))
+        return x + self.out_proj(self.scan_norm(y) * F.silu(z))
 
     def _at_once(self, x: Tensor) -> Tensor:
         """`forward` in place of x, for a map so small that a and z stay in the cache."""
@@ -143,8 +157,12 @@ class Blocks(nn.Sequential):
 
     def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
         """With `overwrite` the result may, without gradients, take the place of x."""
-        for number, block in enumerate(self):
-            x = block(x, overwrite or number > 0)
+        for block in self:
+            ours = isinstance(
+                block, GatedConvBlock
+            )  # what has replaced one may keep what it gives, or give what it got
+            x = block(x, overwrite) if ours else block(x)
+            overwrite = overwrite and ours
         return x
 
 
@@ -199,10 +217,10 @@ class PatchExpanding(nn.Module):
         self.linear = nn.Linear(channels, 2 * channels, bias=False)
         self.norm = nn.LayerNorm(channels // 2)
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        """Added to `onto` (B, 2H, 2W, c/2) when that is given; without gradients the sum takes its place."""
+    def forward(self, x: Tensor, onto: Tensor | None = None, overwrite: bool = False) -> Tensor:
+        """Added to `onto` (B, 2H, 2W, c/2) when that is given; with `overwrite` the sum may take its place."""
         batch, height, width, channels = x.shape
-        if onto is not None and onto.is_contiguous() and can_go_in_bands(x, self.norm, self.linear):
+        if overwrite and onto is not None and onto.is_contiguous() and can_go_in_bands(x, self.norm, self.linear):
             return self._in_bands(x.contiguous(), onto)
         x = self.linear(x).view(batch, height, width, 2, 2, channels // 2).transpose(2, 3)
         x = self.norm(x.reshape(batch, 2 * height, 2 * width, channels // 2))
@@ -216,7 +234,7 @@ class PatchExpanding(nn.Module):
         for part in parts:
             wide = buffer[: len(to[part]), : to[part].shape[1]]
             torch.mm(x[part].view(-1, channels), self.linear.weight.t(), out=wide.view(-1, 2 * channels))
-            to[part] += layer_norm(self.norm, wide, wide)
+            to[part].add_(layer_norm(self.norm, wide, wide))
         return onto
 
 
@@ -321,19 +339,20 @@ class Serpent(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         config = self.config
         padded = pad_to_multiple(image, config.in_channels, config.size_multiple)
+        overwrite = may_overwrite(self)
         x = self.embed(to_patches(padded, config.patch_size))
         skips = []
         for blocks, merge in zip(self.down, self.merge, strict=True):
-            x = blocks(x, overwrite=True)
+            x = blocks(x, overwrite=overwrite)
             skips.append(x)
             x = merge(x)
-        x = self.bottleneck(x, overwrite=True)
+        x = self.bottleneck(x, overwrite=overwrite)
         for s in reversed(range(len(skips))):
             if config.skip == "add":
-                x = self.expand[s](x, onto=skips.pop())
+                x = self.expand[s](x, onto=skips.pop(), overwrite=overwrite)
             else:
                 x = self.fuse[s](torch.cat([self.expand[s](x), skips.pop()], dim=-1))
-            x = self.up[s](x, overwrite=True)
+            x = self.up[s](x, overwrite=overwrite)
         output = from_patches(self.head(x), config.patch_size)
         if config.input_skip:
             output = output + padded[:, : config.out_channels]

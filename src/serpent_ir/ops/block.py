@@ -18,6 +18,7 @@ from torch import Tensor
 from serpent_ir.ops import native_block
 from serpent_ir.ops.backends import runs_natively
 from serpent_ir.ops.native_block import DTYPES, check_convolution, check_gate
+from serpent_ir.ops.scan_operator import no_second_gradient
 
 aten, ops = torch.ops.aten, torch.ops.serpent
 
@@ -63,6 +64,8 @@ def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float
 
 
 def _has_operator(first: Tensor, *others: Tensor) -> bool:
+    if torch.is_autocast_enabled("cpu"):
+        return False
     return first.device.type == "cpu" and first.dtype in DTYPES and all(t.dtype == first.dtype for t in others)
 
 
@@ -175,3 +178,5 @@ torch.library.register_autograd(
     "serpent::conv_silu", _convolution_gradients, setup_context=_save_convolution, lib=_library
 )
 torch.library.register_autograd("serpent::norm_gate", _gate_gradients, setup_context=_save_gate, lib=_library)
+for _name in ("conv_silu_backward", "norm_gate_backward"):
+    torch.library.register_autograd(f"serpent::{_name}", no_second_gradient, lib=_library)

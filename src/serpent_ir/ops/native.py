@@ -30,7 +30,7 @@ def instruction_sets() -> list[str]:
     return [] if unavailable else list(_native.instruction_sets())
 
 
-def runs_on_several_threads() -> bool:
+def has_openmp() -> bool:
     """Whether the compiled part was built with OpenMP."""
     return unavailable is None and bool(_native.openmp)
 
@@ -59,7 +59,7 @@ def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
     """Gradients of the problem's tensors, None where one is None."""
     grad_y, kept = grad_y.contiguous(), kept.contiguous()
-    x, dt, b, c = (torch.empty(tensor.shape, dtype=p.x.dtype) for tensor in (p.x, p.dt, p.b, p.c))
+    x, dt, b, c = (p.x.new_empty(tensor.shape) for tensor in (p.x, p.dt, p.b, p.c))
     # A sum over pixels for each image; the kernels always write those of a bias and of the direct path.
     a, dt_bias, skip = (p.x.new_empty(p.batch, *shape) for shape in (p.a.shape, p.a.shape[:2], p.a.shape[:2]))
     dt_weight, weight = (None if t is None else p.x.new_empty(p.batch, *t.shape) for t in (p.dt_weight, p.weight))
@@ -112,7 +112,7 @@ class _Run:
         if p.directions > 1 and independent * lines < threads:
             problem.partial = self._new(p.x.new_empty(p.directions - 1, *p.x.shape))
         bytes_needed = problem.scratch_bytes(self.instruction_set, backward)
-        problem.scratch = self._new(torch.empty(bytes_needed, dtype=torch.uint8))
+        problem.scratch = self._new(torch.empty(bytes_needed, dtype=torch.uint8, device="cpu"))
 
     def create(self, name: str) -> Any:
         return getattr(_native, name + self._type)()

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from serpent_ir.errors import DtypeError, RangeError, ShapeError
+from serpent_ir.errors import DeviceError, DtypeError, RangeError, ShapeError
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
 
 CHUNK = 64
@@ -102,7 +102,7 @@ class ScanProblem:
         return (self.length + self.interval - 1) // self.interval
 
     def check(self) -> None:
-        """Raises ShapeError, DtypeError or RangeError unless all is as the kernels rely on.
+        """Raises ShapeError, DtypeError, DeviceError or RangeError unless all is as the kernels rely on.
 
         The public functions have checked their own arguments, by their own names, before. A is looked at on the CPU
         only: elsewhere that would wait for the device.
@@ -111,7 +111,7 @@ class ScanProblem:
         if x.ndim != 3 or a.ndim != 3 or b.ndim != 4 or 0 in (*x.shape, *a.shape, b.shape[2]):
             came = f"x {tuple(x.shape)}, a {tuple(a.shape)}, b {tuple(b.shape)}"
             raise ShapeError(came, "(B, L, D), (K, D, N), (B, L, S, N), nothing empty")
-        if self.height * self.width != self.length:
+        if self.height * self.width != self.length or self.height < 1:
             raise ShapeError(f"height {self.height} and width {self.width}", f"height * width = L = {self.length}")
         if self.directions not in ORDERS_OF_DIRECTIONS or self.streams != self.directions * self.groups:
             raise ShapeError(f"{self.directions} directions and {self.streams} rows", "K = 1, 2 or 4, and K * G rows")
@@ -120,6 +120,9 @@ class ScanProblem:
                 f"{self.groups} groups of {self.channels} channels in {self.directions} directions",
                 "a number of groups that divides D, and either one group or one direction",
             )
+        if self.dt_weight is not None and (self.groups != 1 or self.dt_weight.ndim != 3 or self.rank < 1):
+            came = f"dt_weight {tuple(self.dt_weight.shape)} with {self.groups} groups"
+            raise ShapeError(came, "(K, D, R) with R of at least 1, and one group")
         if self.dt_weight is None and self.directions != 1:
             raise ShapeError(
                 f"no dt_weight with {self.directions} directions", "full-rank step sizes with one direction only"
@@ -135,9 +138,22 @@ class ScanProblem:
                 raise ShapeError(f"{name} of serpent::scan has shape {tuple(tensor.shape)}", str(tuple(shape)))
             if tensor.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64):
                 raise DtypeError(f"x of {x.dtype} and {name} of {tensor.dtype}", "float32 or float64, the same for all")
+            if tensor.device != x.device:
+                raise DeviceError(f"{name} lies on {tensor.device}, x on {x.device}", "one device for all")
         if a.device.type == "cpu" and not a.amax().item() < 0:  # NaN is not below 0 either
             raise RangeError(
                 f"A has entries from {a.min().item():g} to {a.max().item():g}",
                 "negative entries only",
                 "Parametrise A as -exp(A_log): a system with A >= 0 does not decay.",
             )
+
+    def check_backward(self, grad_y: Tensor, kept: Tensor) -> None:
+        """Raises ShapeError, DtypeError or DeviceError unless they are a gradient of y and what a forward pass kept."""
+        shape = (self.batch, self.directions, self.intervals - 1, self.states, self.channels)
+        for name, tensor, expected in (("the gradient of y", grad_y, self.x.shape), ("kept", kept, shape)):
+            if tensor.shape != expected:
+                raise ShapeError(f"{name} has shape {tuple(tensor.shape)}", str(tuple(expected)))
+            if tensor.dtype != self.x.dtype:
+                raise DtypeError(f"{name} of {tensor.dtype}", f"x's, {self.x.dtype}")
+            if tensor.device != self.x.device:
+                raise DeviceError(f"{name} lies on {tensor.device}", f"x's, {self.x.device}")

@@ -55,6 +55,8 @@ def _scan_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _scan_backward(grad_y: Tensor, kept: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of those among the problem's tensors that are not None, in their order."""
     problem, (backend,) = ScanProblem(*arguments[:_FIELDS]), arguments[_FIELDS:]
+    problem.check()
+    problem.check_backward(grad_y, kept)
     implementation = _IMPLEMENTATIONS[choose(problem.x.device, backend or None).backend]
     return [gradient for gradient in implementation.backward(problem, grad_y, kept) if gradient is not None]
 
@@ -83,8 +85,14 @@ def _backward(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Any, ...]:
     return (*(None if tensor is None else next(found) for tensor in tensors), *(None,) * (len(ctx.settings) + 2))
 
 
+def no_second_gradient(ctx: Any, *_: Any) -> Any:
+    """The gradient of an operator that is a gradient itself: there is none, and zeros in its place would be a lie."""
+    raise NotImplementedError("a gradient of serpent's gradients (create_graph=True) is not implemented")
+
+
 _library.impl("scan", _scan, "CompositeExplicitAutograd")
 _library.impl("scan_backward", _scan_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("serpent::scan", _scan_shapes, lib=_library)
 torch.library.register_fake("serpent::scan_backward", _scan_backward_shapes, lib=_library)
 torch.library.register_autograd("serpent::scan", _backward, setup_context=_setup_context, lib=_library)
+torch.library.register_autograd("serpent::scan_backward", no_second_gradient, lib=_library)

@@ -11,7 +11,6 @@
 #include "block.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace serpent {
 namespace {

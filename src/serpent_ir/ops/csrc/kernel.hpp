@@ -115,7 +115,7 @@ struct Scan {
     // Memory is asked for this many steps ahead. A step down a column takes its lines from other pages than the step
     // before, which no processor foresees. Few steps, since lines a power of two apart share a few places in the cache;
     // for the same reason a chunk is copied once, all channels of the item together, and read from the copy.
-        static constexpr int64_t ahead = 8;
+    static constexpr int64_t ahead = 8;
     static constexpr int64_t side_by_side = 4;  // steps whose sizes are computed together; divides every chunk
 
     SERPENT_INLINE void fetch(const T* from, int64_t count) {

@@ -12,7 +12,6 @@
 #include "problem.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace {
 

@@ -66,6 +66,7 @@ void parallel_for(int64_t threads, int64_t items, void (*run)(void*, int64_t, in
     }
 #endif
     std::vector<std::thread> others;
+    others.reserve(size_t(threads - 1));
     try {
         for (int64_t thread = 1; thread < threads; ++thread) others.emplace_back(work, thread);
     } catch (const std::system_error&) {  // the system gives no more: those that there are do the work
@@ -77,8 +78,10 @@ void parallel_for(int64_t threads, int64_t items, void (*run)(void*, int64_t, in
 void publish(int64_t* counter, int64_t value) { __atomic_store_n(counter, value, __ATOMIC_RELEASE); }
 
 void wait_until_above(const int64_t* counter, int64_t value) {
-    for (int tries = 0; __atomic_load_n(counter, __ATOMIC_ACQUIRE) <= value; ++tries)
-        if (tries > 1000) std::this_thread::yield();  // the other thread may need this processor
+    for (int tries = 0; __atomic_load_n(counter, __ATOMIC_ACQUIRE) <= value;) {
+        if (tries < 1000) ++tries;
+        else std::this_thread::yield();  // the other thread may need this processor
+    }
 }
 
 bool has_openmp() {

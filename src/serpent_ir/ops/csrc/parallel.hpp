@@ -5,8 +5,9 @@
 namespace serpent {
 
 // Calls run(context, item, thread) once for every item below `items`, on at most `threads` threads, 0 <= thread < threads.
-// Items are begun in their order; which thread gets which is left open. Denormal numbers count as zero meanwhile. Where OpenMP is compiled in, its
-// threads do the work, which PyTorch shares; in a forked process, where those are gone, and without it, fresh threads.
+// Items are begun in their order; which thread gets which is left open. Denormal numbers count as zero meanwhile. Where
+// OpenMP is compiled in, its threads do the work, which PyTorch shares; in a forked process, where those are gone, and
+// without it, fresh threads.
 void parallel_for(int64_t threads, int64_t items, void (*run)(void* context, int64_t item, int64_t thread), void* context);
 
 bool has_openmp();

@@ -13,7 +13,9 @@
 
 // Keeps a product from being fused with both of the sums that it goes into: it would be computed twice, and multipliers are
 // what is short here.
-#if defined(__x86_64__)
+#if defined(__AVX512F__)
+#define SERPENT_ROUND(x) __asm__("" : "+v"(x))
+#elif defined(__x86_64__)
 #define SERPENT_ROUND(x) __asm__("" : "+x"(x))
 #elif defined(__aarch64__)
 #define SERPENT_ROUND(x) __asm__("" : "+w"(x))
