@@ -1,8 +1,8 @@
 """The compiled kernels for the pointwise parts of a VSS block (csrc/block_kernel.hpp), as functions of tensors.
 
-The compiled part gets bare addresses and trusts them, so all is checked here: tensors on the CPU, of one type (float32 or
-float64), of the right shapes, and outputs dense; not whether an output shares memory with another argument. Shapes are those of `block.py`. Results have the same bits
-for any number of threads.
+The compiled part gets bare addresses and trusts them, so all is checked here: tensors on the CPU, of one type (float32
+or float64), of the right shapes, and outputs dense; not whether an output shares memory with another argument. Shapes
+are those of `block.py`. Results have the same bits for any number of threads.
 """
 
 from __future__ import annotations
