@@ -107,6 +107,15 @@ class ScanProblem:
         The public functions have checked their own arguments, by their own names, before. A is looked at on the CPU
         only: elsewhere that would wait for the device.
         """
+        self._check_forms()
+        if self.a.device.type == "cpu" and not self.a.amax().item() < 0:  # NaN is not below 0 either
+            raise RangeError(
+                f"A has entries from {self.a.min().item():g} to {self.a.max().item():g}",
+                "negative entries only",
+                "Parametrise A as -exp(A_log): a system with A >= 0 does not decay.",
+            )
+
+    def _check_forms(self) -> None:
         x, a, b = self.x, self.a, self.b
         if x.ndim != 3 or a.ndim != 3 or b.ndim != 4 or 0 in (*x.shape, *a.shape, b.shape[2]):
             came = f"x {tuple(x.shape)}, a {tuple(a.shape)}, b {tuple(b.shape)}"
@@ -140,15 +149,13 @@ class ScanProblem:
                 raise DtypeError(f"x of {x.dtype} and {name} of {tensor.dtype}", "float32 or float64, the same for all")
             if tensor.device != x.device:
                 raise DeviceError(f"{name} lies on {tensor.device}, x on {x.device}", "one device for all")
-        if a.device.type == "cpu" and not a.amax().item() < 0:  # NaN is not below 0 either
-            raise RangeError(
-                f"A has entries from {a.min().item():g} to {a.max().item():g}",
-                "negative entries only",
-                "Parametrise A as -exp(A_log): a system with A >= 0 does not decay.",
-            )
 
     def check_backward(self, grad_y: Tensor, kept: Tensor) -> None:
-        """Raises ShapeError, DtypeError or DeviceError unless they are a gradient of y and what a forward pass kept."""
+        """Raises ShapeError, DtypeError or DeviceError unless these and the problem fit a backward pass.
+
+        grad_y is the gradient of y, kept what the forward pass kept, which has looked at A.
+        """
+        self._check_forms()
         shape = (self.batch, self.directions, self.intervals - 1, self.states, self.channels)
         for name, tensor, expected in (("the gradient of y", grad_y, self.x.shape), ("kept", kept, shape)):
             if tensor.shape != expected:

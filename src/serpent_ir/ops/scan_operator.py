@@ -55,7 +55,6 @@ def _scan_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _scan_backward(grad_y: Tensor, kept: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of those among the problem's tensors that are not None, in their order."""
     problem, (backend,) = ScanProblem(*arguments[:_FIELDS]), arguments[_FIELDS:]
-    problem.check()
     problem.check_backward(grad_y, kept)
     implementation = _IMPLEMENTATIONS[choose(problem.x.device, backend or None).backend]
     return [gradient for gradient in implementation.backward(problem, grad_y, kept) if gradient is not None]

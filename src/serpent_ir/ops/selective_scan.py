@@ -53,6 +53,7 @@ def selective_scan(
         ShapeError, DtypeError, DeviceError: sizes, types or devices do not fit together.
         RangeError: A is not negative (checked on the CPU only).
         UnknownNameError, BackendError: there is no such backend, or it cannot run here.
+        NotImplementedError: a gradient of its gradients is asked for (create_graph=True): there is none.
 
     Source: Gu and Dao, "Mamba" (2023), algorithm 2; Serpent, section 2.2.
     """
@@ -136,7 +137,8 @@ def selective_scan_2d(
         (B, H, W, D) in x's dtype.
 
     Raises:
-        ShapeError, DtypeError, DeviceError, RangeError, UnknownNameError, BackendError: as `selective_scan`.
+        ShapeError, DtypeError, DeviceError, RangeError, UnknownNameError, BackendError, NotImplementedError: as
+        `selective_scan`.
 
     Source: Serpent, section 2.3 and figure 2; Liu et al., "VMamba" (2024), SS2D.
     """

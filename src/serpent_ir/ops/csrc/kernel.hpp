@@ -34,7 +34,7 @@ template <class T>
 struct Scan {
     typedef typename VectorOf<T>::type V;
     static constexpr int64_t lanes = sizeof(V) / sizeof(T);
-    static constexpr int64_t unit = 16 / lanes ? 16 / lanes : 1;  // vectors of 16 channels, a line of float32; slots hold whole units
+    static constexpr int64_t unit = 16 / lanes;  // vectors of 16 channels, a line of float32; slots hold whole units
 
     struct Item {
         int64_t index, image, group, slot, first_direction, end_direction, first_channel, channels, vectors;
@@ -109,6 +109,17 @@ struct Scan {
             store(skip, p.skip ? load_some<V>(p.skip + at, count) : V{});
         }
     };
+
+    static Parameters* carve_parameters(Carver& s, const Problem<T>& p) {  // one for each vector of a slot
+        const int64_t vectors = vectors_of_slot(p);
+        Parameters* parameters = s.take<Parameters>(vectors);
+        for (int64_t v = 0; v < vectors; ++v) {
+            Parameters q;
+            q.carve(s, p);
+            if (s.base) parameters[v] = q;
+        }
+        return parameters;
+    }
 
     // ------------------------------------------------------------------------------------------ one chunk of a path
 
@@ -272,12 +283,7 @@ struct Scan {
             drive = s.take<T>(p.chunk * lanes);
             y = s.take<T>(vectors * p.chunk * lanes);
             h = s.take<T>(vectors * block(p));
-            parameters = s.take<Parameters>(vectors);
-            for (int64_t v = 0; v < vectors; ++v) {
-                Parameters q;
-                q.carve(s, p);
-                if (s.base) parameters[v] = q;
-            }
+            parameters = carve_parameters(s, p);
         }
     };
 
@@ -393,12 +399,7 @@ struct Scan {
             dt_weight = s.take<T>(vectors * p.rank * lanes);
             dt_bias = s.take<T>(vectors * lanes);
             skip = s.take<T>(vectors * lanes);
-            parameters = s.take<Parameters>(vectors);
-            for (int64_t v = 0; v < vectors; ++v) {
-                Parameters q;
-                q.carve(s, p);
-                if (s.base) parameters[v] = q;
-            }
+            parameters = carve_parameters(s, p);
         }
     };
 
