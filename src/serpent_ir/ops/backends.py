@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 
 from serpent_ir.errors import BackendError, UnknownNameError
-from serpent_ir.ops import native
+from serpent_ir.ops import native, triton
 
-BACKENDS = ("native", "portable")
+BACKENDS = ("native", "triton", "portable")
+_BEST = {"cpu": "native", "cuda": "triton"}
 ENVIRONMENT_VARIABLE = "SERPENT_BACKEND"
 
 _in_context: ContextVar[str | None] = ContextVar("serpent_backend", default=None)
@@ -37,17 +38,19 @@ def check_name(name: str) -> str:
     return name
 
 
-def why_unavailable(backend: str, device: torch.device) -> str | None:
-    """Why the backend cannot run on that device, or None when it can."""
+def why_unavailable(backend: str, device: torch.device, dtype: torch.dtype | None = None) -> str | None:
+    """Why the backend cannot run on that device with inputs of that type, or None when it can."""
     if check_name(backend) == "portable":
         return None
+    if backend == "triton":
+        return triton.why_unavailable(device, dtype)
     if native.unavailable is not None:
         return native.unavailable
     return None if device.type == "cpu" else f"it runs on the CPU only, not on {device.type}"
 
 
-def choose(device: torch.device, argument: str | None = None) -> Choice:
-    """The backend for tensors on `device`. Raises `BackendError` when the one asked for cannot run there."""
+def choose(device: torch.device, argument: str | None = None, dtype: torch.dtype | None = None) -> Choice:
+    """The backend for tensors of `dtype` on `device`. Raises `BackendError` when the one asked for cannot run there."""
     asked = [
         (argument, "asked for by argument"),
         (_in_context.get(), "asked for by use_backend"),
@@ -55,17 +58,21 @@ def choose(device: torch.device, argument: str | None = None) -> Choice:
     ]
     for name, reason in asked:
         if name:
-            problem = why_unavailable(name, device)
+            problem = why_unavailable(name, device, dtype)
             if problem is not None:
                 raise BackendError(
                     f"backend {name!r} was {reason}, but cannot run on {device}: {problem}",
                     remedy="Ask for 'portable', or for none: `serpent doctor` shows what is there.",
                 )
             return Choice(name, reason)
-    problem = why_unavailable("native", device)
-    if problem is None:
-        return Choice("native", f"the compiled kernels ({native.instruction_set()}) are the fastest on the CPU")
-    return Choice("portable", f"native is not available: {problem}")
+    best = _BEST.get(device.type)
+    if best is None:
+        return Choice("portable", f"no other backend runs on {device.type}")
+    problem = why_unavailable(best, device, dtype)
+    if problem is not None:
+        return Choice("portable", f"{best} is not available: {problem}")
+    kernels = f"the compiled kernels ({native.instruction_set()})" if best == "native" else "its kernels"
+    return Choice(best, f"{kernels} are the fastest on {device.type}")
 
 
 def runs_natively(device: torch.device) -> bool:

@@ -44,8 +44,14 @@ def instruction_set() -> str:
     return asked or sets[0]
 
 
+def kept_states(p: ScanProblem) -> int:
+    """How many states of a sequence `forward` keeps for `backward`: those between intervals."""
+    return p.intervals - 1
+
+
 def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, intervals - 1, N, D), none unless asked for."""
+    p = p.in_state_dtype()
     y = p.x.new_empty(p.x.shape)
     last = p.x.new_empty(p.batch, p.directions, p.channels, p.states)
     kept = p.x.new_empty(p.batch, p.directions, p.intervals - 1 if keep_states else 0, p.states, p.channels)
@@ -58,6 +64,7 @@ def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
     """Gradients of the problem's tensors, None where one is None."""
+    p, grad_y = p.in_state_dtype(), grad_y.to(p.state_dtype)
     grad_y, kept = grad_y.contiguous(), kept.contiguous()
     x, dt, b, c = (p.x.new_empty(tensor.shape) for tensor in (p.x, p.dt, p.b, p.c))
     # A sum over pixels for each image; the kernels always write those of a bias and of the direct path.

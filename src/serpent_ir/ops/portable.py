@@ -94,8 +94,14 @@ def _streams(p: ScanProblem, k: int) -> slice:
     return slice(k * p.groups, (k + 1) * p.groups)
 
 
+def kept_states(p: ScanProblem) -> int:
+    """How many states of a sequence `forward` keeps for `backward`: those between intervals."""
+    return p.intervals - 1
+
+
 def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last states (B, K, D, N), the kept states (B, K, intervals - 1, N, D), none unless asked for."""
+    p = p.in_state_dtype()
     y = p.x.new_zeros(p.x.shape) if p.skip is None else (p.x * p.skip.sum(0)).contiguous()
     last = p.x.new_empty(p.batch, p.directions, p.channels, p.states)
     kept = p.x.new_empty(p.batch, p.directions, p.intervals - 1 if keep_states else 0, p.states, p.channels)
@@ -130,6 +136,7 @@ def _backwards(p: ScanProblem, k: int, kept: Tensor) -> Iterator[tuple[_Segment,
 
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
     """Gradients of the problem's tensors, None where one is None."""
+    p, grad_y = p.in_state_dtype(), grad_y.to(p.state_dtype)
     grad_x = p.x.new_zeros(p.x.shape) if p.skip is None else (grad_y * p.skip.sum(0)).contiguous()
     grad_dt, grad_b, grad_c, grad_a = (tensor.new_zeros(tensor.shape) for tensor in (p.dt, p.b, p.c, p.a))
     grad_dt_weight = None if p.dt_weight is None else p.dt_weight.new_zeros(p.dt_weight.shape)

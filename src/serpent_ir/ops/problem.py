@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -15,12 +15,17 @@ CHUNK = 64
 """Steps that kernels work on at a time; states are kept for the backward pass at ends of chunks only."""
 
 
-_TENSORS = ("x", "dt", "b", "c", "a", "dt_weight", "dt_bias", "skip", "weight")
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_INPUTS = ("x", "dt", "b", "c")
+_TENSORS = (*_INPUTS, "a", "dt_weight", "dt_bias", "skip", "weight")
 
 
 @dataclass(frozen=True)
 class ScanProblem:
-    """One operator serves sequences and maps. All tensors have one type, float32 or float64.
+    """One operator serves sequences and maps.
+
+    x, dt, b and c have one type: float32, float64, bfloat16 or float16. All others have that of the states, float64 for
+    float64 inputs, else float32.
 
     x: (B, L, D), the input, L = height * width pixels, channels last. A sequence is a map of height 1.
     dt: (B, L, K, R), low-rank step sizes; or (B, L, 1, D), those of every channel, when dt_weight is None.
@@ -48,6 +53,17 @@ class ScanProblem:
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The differentiable arguments, in their order."""
         return self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        return torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+    def in_state_dtype(self) -> ScanProblem:
+        """The same problem with inputs of the states' type."""
+        if self.x.dtype == self.state_dtype:
+            return self
+        x, dt, b, c = (tensor.to(self.state_dtype) for tensor in (self.x, self.dt, self.b, self.c))
+        return replace(self, x=x, dt=dt, b=b, c=c)
 
     @cached_property
     def batch(self) -> int:
@@ -145,22 +161,25 @@ class ScanProblem:
                 continue
             if tensor.shape != shape:
                 raise ShapeError(f"{name} of serpent::scan has shape {tuple(tensor.shape)}", str(tuple(shape)))
-            if tensor.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64):
-                raise DtypeError(f"x of {x.dtype} and {name} of {tensor.dtype}", "float32 or float64, the same for all")
+            dtype = x.dtype if name in _INPUTS else self.state_dtype
+            if tensor.dtype != dtype or x.dtype not in DTYPES:
+                came = f"{name} of {tensor.dtype} with x of {x.dtype}"
+                raise DtypeError(came, "x, dt, b, c of one floating type; the others float64 if that is, else float32")
             if tensor.device != x.device:
                 raise DeviceError(f"{name} lies on {tensor.device}, x on {x.device}", "one device for all")
 
-    def check_backward(self, grad_y: Tensor, kept: Tensor) -> None:
+    def check_backward(self, grad_y: Tensor, kept: Tensor, kept_states: int) -> None:
         """Raises ShapeError, DtypeError or DeviceError unless these and the problem fit a backward pass.
 
-        grad_y is the gradient of y, kept what the forward pass kept, which has looked at A.
+        grad_y is the gradient of y, kept what the forward pass kept, so many states of a sequence; it has looked at A.
         """
         self._check_forms()
-        shape = (self.batch, self.directions, self.intervals - 1, self.states, self.channels)
-        for name, tensor, expected in (("the gradient of y", grad_y, self.x.shape), ("kept", kept, shape)):
-            if tensor.shape != expected:
-                raise ShapeError(f"{name} has shape {tuple(tensor.shape)}", str(tuple(expected)))
-            if tensor.dtype != self.x.dtype:
-                raise DtypeError(f"{name} of {tensor.dtype}", f"x's, {self.x.dtype}")
+        shape = (self.batch, self.directions, kept_states, self.states, self.channels)
+        expected = (("the gradient of y", grad_y, self.x.shape, self.x.dtype), ("kept", kept, shape, self.state_dtype))
+        for name, tensor, form, dtype in expected:
+            if tensor.shape != form:
+                raise ShapeError(f"{name} has shape {tuple(tensor.shape)}", str(tuple(form)))
+            if tensor.dtype != dtype:
+                raise DtypeError(f"{name} of {tensor.dtype}", str(dtype))
             if tensor.device != self.x.device:
                 raise DeviceError(f"{name} lies on {tensor.device}", f"x's, {self.x.device}")

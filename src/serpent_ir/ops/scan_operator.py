@@ -2,7 +2,7 @@
 
 Its arguments are the fields of `ScanProblem`, the name of a backend ("" for the usual choice), and whether states are
 kept for a backward pass. It returns y (B, L, D), the last state of every direction (B, K, D, N), which carries no
-gradient, and the kept states (B, K, intervals - 1, N, D), none of them unless asked for.
+gradient, and the states that the backend keeps for a backward pass (B, K, any number, N, D), none unless asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serpent_ir.ops import native, portable
+from serpent_ir.ops import native, portable, triton
 from serpent_ir.ops.backends import choose
 from serpent_ir.ops.problem import ScanProblem
 
-_IMPLEMENTATIONS = {"native": native, "portable": portable}
+_IMPLEMENTATIONS: dict[str, Any] = {"native": native, "triton": triton, "portable": portable}
 _FIELDS = 12  # of ScanProblem
 _PROBLEM = (
     "Tensor x, Tensor dt, Tensor b, Tensor c, Tensor a, Tensor? dt_weight, Tensor? dt_bias, Tensor? skip, "
@@ -36,28 +36,34 @@ scan = torch.ops.serpent.scan.default
 scan_backward = torch.ops.serpent.scan_backward.default
 
 
+def _implementation(p: ScanProblem, backend: str) -> Any:
+    return _IMPLEMENTATIONS[choose(p.x.device, backend or None, p.x.dtype).backend]
+
+
 def _scan(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     problem, (backend, keep_states) = ScanProblem(*arguments[:_FIELDS]), arguments[_FIELDS:]
     problem.check()
-    implementation = _IMPLEMENTATIONS[choose(problem.x.device, backend or None).backend]
-    return implementation.forward(problem, keep_states)
+    y, last, kept = _implementation(problem, backend).forward(problem, keep_states)
+    return y.to(problem.x.dtype), last, kept
 
 
 def _scan_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    p, (_, keep_states) = ScanProblem(*arguments[:_FIELDS]), arguments[_FIELDS:]
+    p, (backend, keep_states) = ScanProblem(*arguments[:_FIELDS]), arguments[_FIELDS:]
+    kept = _implementation(p, backend).kept_states(p) if keep_states else 0
     return (
         p.x.new_empty(p.x.shape),
-        p.x.new_empty(p.batch, p.directions, p.channels, p.states),
-        p.x.new_empty(p.batch, p.directions, p.intervals - 1 if keep_states else 0, p.states, p.channels),
+        p.a.new_empty(p.batch, p.directions, p.channels, p.states),
+        p.a.new_empty(p.batch, p.directions, kept, p.states, p.channels),
     )
 
 
 def _scan_backward(grad_y: Tensor, kept: Tensor, *arguments: Any) -> list[Tensor]:
     """Gradients of those among the problem's tensors that are not None, in their order."""
     problem, (backend,) = ScanProblem(*arguments[:_FIELDS]), arguments[_FIELDS:]
-    problem.check_backward(grad_y, kept)
-    implementation = _IMPLEMENTATIONS[choose(problem.x.device, backend or None).backend]
-    return [gradient for gradient in implementation.backward(problem, grad_y, kept) if gradient is not None]
+    implementation = _implementation(problem, backend)
+    problem.check_backward(grad_y, kept, implementation.kept_states(problem))
+    found = zip(implementation.backward(problem, grad_y, kept), problem.tensors, strict=True)
+    return [gradient.to(tensor.dtype) for gradient, tensor in found if gradient is not None and tensor is not None]
 
 
 def _scan_backward_shapes(grad_y: Tensor, kept: Tensor, *arguments: Any) -> list[Tensor]:
@@ -70,7 +76,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     if not keep_states:
         raise RuntimeError("serpent::scan was called with keep_states=False, but a gradient is needed")
     ctx.settings = (problem.height, problem.width, problem.softplus)
-    ctx.backend = choose(problem.x.device, backend or None).backend  # a backward may run outside of use_backend
+    ctx.backend = choose(
+        problem.x.device, backend or None, problem.x.dtype
+    ).backend  # a backward may run outside of use_backend
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.save_for_backward(output[2], *problem.tensors)
     ctx.set_materialize_grads(False)

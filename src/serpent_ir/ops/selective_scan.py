@@ -8,10 +8,9 @@ from torch import Tensor
 
 from serpent_ir.errors import DeviceError, DtypeError, ShapeError
 from serpent_ir.ops.backends import check_name
+from serpent_ir.ops.problem import DTYPES
 from serpent_ir.ops.scan_operator import scan
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
-
-_FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def selective_scan(
@@ -44,7 +43,7 @@ def selective_scan(
         delta_bias: (D,), added to delta before softplus.
         delta_softplus: apply softplus to delta (+ delta_bias).
         return_last_state: also return the state after the last step. It carries no gradient, as in `mamba_ssm`.
-        backend: "native" or "portable"; by default the best for the device (`serpent doctor` says which).
+        backend: "native", "triton" or "portable"; by default the best for the device (`serpent doctor` says which).
 
     Returns:
         y (B, D, L) in u's dtype; with `return_last_state` also the last state (B, D, N), float32 or float64.
@@ -75,7 +74,8 @@ def selective_scan(
         _check_shape("z", z, "(B, D, L)", (batch, channels, length))
 
     dtype = _state_dtype(u)
-    x = u.to(dtype).transpose(1, 2)
+    inputs = dtype if z is not None else _input_dtype(u, delta, B, C)  # the gate is applied before y is rounded
+    x = u.to(inputs).transpose(1, 2)
     # A factor that is constant in time belongs to channel and state; the operator takes all of it as one weight of C,
     # because the state is linear in B.
     weight: Tensor | None = None
@@ -84,7 +84,7 @@ def selective_scan(
             weight = rows.to(dtype) if weight is None else weight * rows.to(dtype)
     y, last, _ = scan(
         x,
-        delta.to(dtype).transpose(1, 2).unsqueeze(2),
+        delta.to(inputs).transpose(1, 2).unsqueeze(2),
         _rows_of_pixels(B, x, groups, states),
         _rows_of_pixels(C, x, groups, states),
         A.to(dtype).unsqueeze(0),
@@ -131,7 +131,7 @@ def selective_scan_2d(
         dt_low: (B, H, W, K, R), the low-rank step sizes.
         B, C: (B, H, W, K, N). Slices of one projection need not be contiguous.
         dt_weight: (K, D, R). dt_bias, D: (K, D). A: (K, D, N), negative.
-        backend: "native" or "portable"; by default the best for the device.
+        backend: "native", "triton" or "portable"; by default the best for the device.
 
     Returns:
         (B, H, W, D) in x's dtype.
@@ -159,8 +159,8 @@ def selective_scan_2d(
     _check_shape("dt_bias", dt_bias, "(K, D)", (directions, channels))
     _check_shape("D", D, "(K, D)", (directions, channels))
 
-    dtype = _state_dtype(x)
-    x_flat, low, b, c = (_converted(tensor, dtype).flatten(1, 2) for tensor in (x, dt_low, B, C))
+    dtype, inputs = _state_dtype(x), _input_dtype(x, dt_low, B, C)
+    x_flat, low, b, c = (_converted(tensor, inputs).flatten(1, 2) for tensor in (x, dt_low, B, C))
     a, weight, bias, skip = (_converted(tensor, dtype) for tensor in (A, dt_weight, dt_bias, D))
     y, _, _ = scan(
         x_flat,
@@ -183,6 +183,11 @@ def selective_scan_2d(
 
 def _state_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _input_dtype(x: Tensor, *others: Tensor) -> torch.dtype:
+    """The type of x if all have it, else that of the states."""
+    return x.dtype if all(tensor.dtype == x.dtype for tensor in others) else _state_dtype(x)
 
 
 def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -210,7 +215,7 @@ def _check_floating(**tensors: Tensor | None) -> None:
             continue
         if not isinstance(tensor, Tensor):
             raise DtypeError(f"{name} is a {type(tensor).__name__}", "a torch.Tensor")
-        if tensor.dtype not in _FLOATING:
+        if tensor.dtype not in DTYPES:
             raise DtypeError(f"{name} has dtype {tensor.dtype}", "float32, float64, bfloat16 or float16")
         if device is None:
             first, device = name, tensor.device

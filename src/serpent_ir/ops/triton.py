@@ -1,0 +1,263 @@
+"""The GPU backend: Triton kernels (triton_kernels.py), chunk-parallel along the sequence, forwards and backwards.
+
+Same functions as `portable`; float32, bfloat16 or float16 inputs, float32 states. Nothing waits for the device, and
+nothing is atomic: the same device gives the same bits every time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from serpent_ir.errors import ShapeError
+from serpent_ir.ops.problem import ScanProblem
+
+STEPS = 4
+"""Steps that a program works on at a time; a chunk is a multiple of them."""
+LANES = 128
+"""Numbers of a step that a program works on, chunks times channels: four for each of its 32 threads."""
+SMALLEST_CHUNK = 4 * STEPS
+PROGRAMS_PER_MULTIPROCESSOR = 12
+"""One warp each: enough of them hide the latency of memory."""
+CHUNKS_OF_GROUP = 64
+"""Chunks that one program carries the state through; more are carried as groups, and these as chunks."""
+_CARRY_BLOCK = 128
+
+
+def why_unavailable(device: torch.device, dtype: torch.dtype | None = None) -> str | None:
+    """Why the backend cannot run on that device with inputs of that type, or None when it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if device.type != "cuda" and not (device.type == "cpu" and is_interpreted()):
+        return f"it runs on CUDA and ROCm devices, not on {device.type}"
+    return "its states are float32, not float64" if dtype == torch.float64 else None
+
+
+def is_interpreted() -> bool:
+    """Whether Triton runs kernels step by step on the CPU, for tests: TRITON_INTERPRET=1."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def multiprocessors(device: torch.device) -> int:
+    """How many the device has."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a problem is cut: into `chunks` chunks of `chunk` steps, `parts` blocks of `block` channels in each group.
+
+    A program has one block of `abreast` chunks.
+    """
+
+    chunk: int
+    chunks: int
+    block: int
+    parts: int
+    abreast: int
+
+    @staticmethod
+    def of(p: ScanProblem, device_multiprocessors: int) -> Plan:
+        """Chunks so long that their states cost little, unless more of them are needed to fill the device."""
+        in_group = p.channels // p.groups
+        block = min(LANES, max(16, _power_of_two(in_group)))
+        parts, abreast = -(-in_group // block), LANES // block
+        columns = p.width * -(-p.height // STEPS) if p.directions == 4 else 0
+        steps = STEPS * max(-(-p.length // STEPS), columns)  # each line takes a whole number of tiles
+        chunk = min(512, max(64, _power_of_two(8 * p.states)))
+        needed = PROGRAMS_PER_MULTIPROCESSOR * device_multiprocessors
+        while chunk > SMALLEST_CHUNK and p.batch * p.groups * parts * (steps // (chunk * abreast)) < needed:
+            chunk //= 2
+        return Plan(chunk, -(-steps // chunk), block, parts, abreast)
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest that is not below `number`."""
+    return 1 << (number - 1).bit_length()
+
+
+def kept_states(p: ScanProblem) -> int:
+    """How many states of a sequence `forward` keeps for `backward`: none, it finds them together with the adjoints."""
+    return 0
+
+
+def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """y (B, L, D), the last states (B, K, D, N), and no kept states (B, K, 0, N, D)."""
+    run = _Run(p)
+    y = p.x.new_empty(p.x.shape)
+    total = y if y.dtype == torch.float32 else run.empty(*p.x.shape)
+    last = run.outputs(total, y)
+    return y, last.transpose(2, 3).contiguous(), run.empty(p.batch, p.directions, 0, p.states, p.channels)
+
+
+def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
+    """Gradients of the problem's tensors, None where one is None."""
+    return _Run(p).gradients(grad_y.contiguous())
+
+
+class _Run:
+    """A problem as the kernels take it."""
+
+    def __init__(self, p: ScanProblem) -> None:
+        from serpent_ir.ops import triton_kernels
+
+        self.kernels = triton_kernels
+        self.p, self.plan = p, Plan.of(p, multiprocessors(p.x.device))
+        if self.plan.chunks * self.plan.chunk >= 2**31:
+            raise ShapeError(f"{p.length} pixels", "fewer than 2^31 for the backend triton")
+        self.x = p.x.contiguous()
+        rows = [_with_dense_rows(rows) for rows in (p.dt, p.b, p.c)]
+        # States come before channels, so that lanes read neighbours; and 2^x is faster than e^x.
+        self.a = (p.a * math.log2(math.e)).transpose(1, 2).contiguous()
+        unused = self.a
+        weights = [unused if t is None else t.transpose(1, 2).contiguous() for t in (p.dt_weight, p.weight)]
+        vectors = [unused if t is None else t.contiguous() for t in (p.dt_bias, p.skip)]
+        self.dt, self.b, self.c = rows
+        self.dt_weight, self.weight = weights
+        self.dt_bias, self.skip = vectors
+        self.strides = [stride for tensor in rows for stride in tensor.stride()[1:3]]
+        self.sizes = (p.height, p.width, p.channels, p.states, p.rank)
+        self.cut = (self.plan.chunks, self.plan.chunk, p.groups * self.plan.parts)
+        widest = max(p.channels, p.streams * p.states, p.directions * p.rank, *self.strides)
+        self.options = {
+            "K": p.directions,
+            "G": p.groups,
+            "LOW_RANK": p.dt_weight is not None,
+            "BIAS": p.dt_bias is not None,
+            "WEIGHT": p.weight is not None,
+            "SOFTPLUS": p.softplus,
+            "EVEN": p.channels // p.groups % self.plan.block == 0,
+            "WIDE": p.length * widest >= 2**31,
+            "STEPS": STEPS,
+            "CHUNKS": self.plan.abreast,
+            "BLOCK": self.plan.block,
+            "num_warps": 1,
+        }
+        self.programs = p.batch * p.groups * self.plan.parts * -(-self.plan.chunks // self.plan.abreast)
+
+    def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self.x.new_empty(shape, dtype=dtype)
+
+    def of_chunks(self, *shape: int) -> Tensor:
+        """An empty tensor with something for each image, direction and chunk."""
+        return self.empty(self.p.batch, self.p.directions, self.plan.chunks, *shape)
+
+    def outputs(self, total: Tensor, y: Tensor) -> Tensor:
+        """Fills y, with `total` for sums on the way; returns the last states (B, K, N, D)."""
+        p = self.p
+        states = self.of_chunks(p.states, p.channels)
+        with _current(self.x.device):
+            last = self._enter(states, self._summarise(states), flip=1)
+            for axis in range(_axes(p)):
+                self.kernels.outputs[(self.programs,)](
+                    self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight,
+                    states, total, y, *self.sizes, *self.cut, axis, *self.strides,
+                    SKIP=p.skip is not None, **self.options,
+                )  # fmt: skip
+        return last
+
+    def gradients(self, grad_y: Tensor) -> list[Tensor | None]:
+        """Gradients of the problem's tensors, in their order."""
+        p, plan = self.p, self.plan
+        pixels = (p.batch, p.length)
+        states, adjoints = (self.of_chunks(p.states, p.channels) for _ in range(2))
+        noted = self.empty(p.batch, plan.chunks, plan.chunk // STEPS - 1, p.states, p.channels)
+        x = p.x.new_empty(p.x.shape)
+        total = x if x.dtype == torch.float32 else self.empty(*p.x.shape)
+        # Sums over the channels of a block; where a group has one block only, they are the gradients.
+        dtype = p.x.dtype if plan.parts == 1 else torch.float32
+        b, c = (self.empty(plan.parts, *pixels, p.streams, p.states, dtype=dtype) for _ in range(2))
+        if p.dt_weight is None:
+            dt = self.empty(1, *pixels, 1, p.channels, dtype=p.x.dtype)
+        else:
+            dt = self.empty(plan.parts, *pixels, p.directions, p.rank, dtype=dtype)
+        # Sums over the pixels of a chunk.
+        a, weight = (self.of_chunks(p.states, p.channels) for _ in range(2))
+        dt_weight, dt_bias, skip = (
+            self.of_chunks(p.rank, p.channels),
+            self.of_chunks(p.channels),
+            self.of_chunks(p.channels),
+        )
+        with _current(self.x.device):
+            sums = self._summarise(states, grad_y, adjoints)
+            self._enter(states, sums, flip=1)
+            self._enter(adjoints, sums, flip=-1)
+            for axis in range(_axes(p)):
+                self.kernels.gradients[(self.programs,)](
+                    self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight,
+                    grad_y, states, adjoints, noted, total, x, dt, b, c, a, dt_weight, dt_bias, skip, weight,
+                    p.batch, *self.sizes, *self.cut, axis, *self.strides,
+                    SKIP=p.skip is not None, **self.options,
+                )  # fmt: skip
+        return [
+            x,
+            *(rows.sum(0).to(p.x.dtype) if len(rows) > 1 else rows[0] for rows in (dt, b, c)),
+            a.sum((0, 2)).transpose(1, 2).contiguous(),
+            None if p.dt_weight is None else dt_weight.sum((0, 2)).transpose(1, 2).contiguous(),
+            None if p.dt_bias is None else dt_bias.sum((0, 2)),
+            None if p.skip is None else skip.sum((0, 2)),
+            None if p.weight is None else weight.sum((0, 2)).transpose(1, 2).contiguous(),
+        ]
+
+    def _summarise(self, states: Tensor, grad_y: Tensor | None = None, adjoints: Tensor | None = None) -> Tensor:
+        """Fills `states`, and `adjoints`, with what chunks do; returns the sums of their step sizes (B, K, C, D)."""
+        sums = self.of_chunks(self.p.channels)
+        self.kernels.summarise[(self.programs * self.p.directions,)](
+            self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.weight,
+            self.x if grad_y is None else grad_y, states, states if adjoints is None else adjoints, sums,
+            *self.sizes, *self.cut, *self.strides, ADJOINT=adjoints is not None, **self.options,
+        )  # fmt: skip
+        return sums
+
+    def _enter(self, states: Tensor, sums: Tensor, flip: int) -> Tensor:
+        """Replaces what chunks do (B, K, C, N, D) by the states that enter them; returns those that leave the last."""
+        last = self.empty(*states.shape[:2], *states.shape[3:])
+        if states.shape[2] <= CHUNKS_OF_GROUP:
+            self._carry(states, sums, flip, APPLY=True, starts=None, last=last)
+            return last
+        groups = -(-states.shape[2] // CHUNKS_OF_GROUP)
+        of_groups = self.empty(*states.shape[:2], groups, *states.shape[3:])
+        sums_of_groups = self.empty(*states.shape[:2], groups, states.shape[4])
+        self._carry(states, sums, flip, APPLY=False, of_groups=of_groups, sums_of_groups=sums_of_groups)
+        self._enter(of_groups, sums_of_groups, flip=0)
+        self._carry(states, sums, flip, APPLY=True, starts=of_groups, last=last)
+        return last
+
+    def _carry(
+        self, states: Tensor, sums: Tensor, flip: int, APPLY: bool, starts: Tensor | None = None,
+        last: Tensor | None = None, of_groups: Tensor | None = None, sums_of_groups: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        batch, directions, chunks, count, channels = states.shape
+        elements = count * channels
+        blocks, groups = -(-elements // _CARRY_BLOCK), -(-chunks // CHUNKS_OF_GROUP)
+        starts_, last_, groups_, sums_ = (states if t is None else t for t in (starts, last, of_groups, sums_of_groups))
+        self.kernels.carry[(batch * directions * groups * blocks,)](
+            states, sums, self.a, starts_, last_, groups_, sums_,
+            chunks, CHUNKS_OF_GROUP, elements, channels, blocks,
+            K=directions, FLIP=flip, APPLY=APPLY, HAS_STARTS=starts is not None, BLOCK=_CARRY_BLOCK, num_warps=4,
+        )  # fmt: skip
+
+
+def _axes(p: ScanProblem) -> int:
+    """Along rows only, or along columns too."""
+    return 2 if p.directions == 4 else 1
+
+
+def _with_dense_rows(rows: Tensor) -> Tensor:
+    """(B, L, S, M), its numbers side by side, images as far apart as their pixels take; a copy where it must be one."""
+    image, pixel, _, number = rows.stride()
+    if (image != rows.shape[1] * pixel and rows.shape[0] > 1) or (number != 1 and rows.shape[3] > 1):
+        return rows.contiguous()
+    return rows
+
+
+def _current(device: torch.device) -> Any:
+    """Triton launches on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
