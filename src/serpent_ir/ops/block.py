@@ -1,14 +1,16 @@
 """What a VSS block does besides matrix products and the scan, as two functions and their torch operators.
 
-On CPU tensors of one type, float32 or float64, `conv_silu` and `norm_gate` are the operators `serpent::conv_silu` and
-`serpent::norm_gate`: compiled kernels that keep nothing but their arguments for the backward pass, or, on the portable
-backend, plain torch. Everything else (other devices and types, autocast) is plain torch with its own autograd.
+On CPU tensors of one type, float32 or float64, and where the scan runs on Triton, `conv_silu` and `norm_gate` are the
+operators `serpent::conv_silu` and `serpent::norm_gate`: compiled or Triton kernels that keep only their arguments for
+the backward pass, or, on the portable backend, plain torch. Everything else (other devices and types, autocast on
+the CPU) is plain torch with its own autograd.
 
 The operators are defined with `torch.library.Library`: a call costs a third of what `torch.library.custom_op` takes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serpent_ir.ops import native_block
-from serpent_ir.ops.backends import runs_natively
+from serpent_ir.ops.backends import choose, runs_natively
 from serpent_ir.ops.native_block import DTYPES, check_convolution, check_gate
 from serpent_ir.ops.scan_operator import no_second_gradient
 
 aten, ops = torch.ops.aten, torch.ops.serpent
+MOST_CHANNELS = 8192  # that a Triton kernel takes: it holds whole pixels
 
 
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -34,12 +37,12 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         (B, H, W, D), dense.
 
     Raises:
-        ShapeError, DtypeError, DeviceError: on the CPU in float32 and float64, when the arguments do not go together;
+        ShapeError, DtypeError, DeviceError: where it is an operator (see above), when the arguments do not go together;
         torch's own errors otherwise.
 
     Source: Serpent, section 3 and figure 2.
     """
-    return ops.conv_silu(x, weight, bias) if _has_operator(x, weight, bias) else _conv_silu(x, weight, bias)
+    return ops.conv_silu(x, weight, bias) if _has_operator([x], [weight, bias]) else _conv_silu(x, weight, bias)
 
 
 def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -53,20 +56,40 @@ def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float
         (..., D), dense.
 
     Raises:
-        ShapeError, DtypeError, DeviceError: on the CPU in float32 and float64, when the arguments do not go together;
+        ShapeError, DtypeError, DeviceError: where it is an operator (see above), when the arguments do not go together;
         torch's own errors otherwise.
 
     Source: Serpent, section 3 and figure 2.
     """
-    if _has_operator(y, z, weight, bias):
+    if _has_operator([y, z], [weight, bias]):
         return ops.norm_gate(y, z, weight, bias, epsilon)
     return _norm_gate(y, z, weight, bias, epsilon)
 
 
-def _has_operator(first: Tensor, *others: Tensor) -> bool:
-    if torch.is_autocast_enabled("cpu"):
+def _has_operator(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
+    first, dtype = maps[0], maps[0].dtype
+    if any(tensor.dtype != dtype for tensor in maps):
         return False
-    return first.device.type == "cpu" and first.dtype in DTYPES and all(t.dtype == first.dtype for t in others)
+    if first.device.type == "cpu" and (dtype in DTYPES or torch.is_autocast_enabled("cpu")):
+        return not torch.is_autocast_enabled("cpu") and all(tensor.dtype == dtype for tensor in parameters)
+    fitting = all(tensor.dtype in (dtype, torch.float32) for tensor in parameters)
+    return fitting and first.shape[-1] <= MOST_CHANNELS and _runs_on_triton(first.device, dtype)
+
+
+@torch.compiler.assume_constant_result
+def _runs_on_triton(device: torch.device, dtype: torch.dtype) -> bool:
+    return choose(device, None, dtype).backend == "triton"
+
+
+def _kernels(x: Tensor) -> Any:
+    """The functions that have kernels for maps like x; None where there is plain torch only."""
+    if runs_natively(x.device):
+        return native_block
+    if not _runs_on_triton(x.device, x.dtype):
+        return None
+    from serpent_ir.ops import triton_block
+
+    return triton_block
 
 
 def _conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -81,18 +104,18 @@ def _norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: floa
     return F.layer_norm(y, y.shape[-1:], weight, bias, epsilon) * F.silu(z)
 
 
-# -- the operators on the CPU ------------------------------------------------------------------------------------------
+# -- the operators ----------------------------------------------------------------------------------------------------
 
 _library = torch.library.Library("serpent", "FRAGMENT")
 _CONV, _GATE = "Tensor x, Tensor weight, Tensor bias", "Tensor y, Tensor z, Tensor weight, Tensor bias, float epsilon"
 
 
 def _define(name: str, schema: str) -> Any:
-    """Registers the decorated function as the operator `serpent::name` on the CPU."""
+    """Registers the decorated function as the operator `serpent::name`."""
     _library.define(f"{name}{schema}", tags=torch.Tag.pt2_compliant_tag)
 
     def implement(function: Any) -> Any:
-        _library.impl(name, function, "CPU")
+        _library.impl(name, function, "CompositeExplicitAutograd")
         return function
 
     return implement
@@ -100,16 +123,16 @@ def _define(name: str, schema: str) -> Any:
 
 @_define("conv_silu", f"({_CONV}) -> Tensor")
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if runs_natively(x.device):
-        return native_block.convolve(x, weight, bias, x.new_empty(x.shape))
+    if kernels := _kernels(x):
+        return kernels.convolve(x, weight, bias, x.new_empty(x.shape))
     check_convolution(x, weight, bias)
     return _conv_silu(x, weight, bias).contiguous()
 
 
 @_define("conv_silu_backward", f"(Tensor grad, {_CONV}) -> (Tensor, Tensor, Tensor)")
 def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    if runs_natively(x.device):
-        return native_block.convolve_backward(grad, x, weight, bias)
+    if kernels := _kernels(x):
+        return kernels.convolve_backward(grad, x, weight, bias)
     before = aten.silu_backward(grad, _convolution(x, weight, bias)).permute(0, 3, 1, 2)
     settings = bias.shape, (1, 1), (1, 1), (1, 1), False, (0, 0), x.shape[3], (True, True, True)
     grad_x, grad_weight, grad_bias = aten.convolution_backward(before, x.permute(0, 3, 1, 2), weight, *settings)
@@ -118,16 +141,16 @@ def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ..
 
 @_define("norm_gate", f"({_GATE}) -> Tensor")
 def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    if runs_natively(y.device):
-        return native_block.gate(y, z, weight, bias, epsilon, y.new_empty(y.shape))
+    if kernels := _kernels(y):
+        return kernels.gate(y, z, weight, bias, epsilon, y.new_empty(y.shape))
     check_gate(y, z, weight, bias)
     return _norm_gate(y, z, weight, bias, epsilon).contiguous()
 
 
 @_define("norm_gate_backward", f"(Tensor grad, {_GATE}) -> (Tensor, Tensor, Tensor, Tensor)")
 def _(grad: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, ...]:
-    if runs_natively(y.device):
-        return native_block.gate_backward(grad, y, z, weight, bias, epsilon)
+    if kernels := _kernels(y):
+        return kernels.gate_backward(grad, y, z, weight, bias, epsilon)
     normal, mean, scale = aten.native_layer_norm(y, y.shape[-1:], weight, bias, epsilon)
     grad_z = aten.silu_backward(grad * normal, z)
     through = grad * F.silu(z)

@@ -18,6 +18,7 @@ from serpent_ir.errors import DeviceError, DtypeError, ShapeError
 from serpent_ir.ops import native
 
 DTYPES = (torch.float32, torch.float64)
+HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def convolve(
@@ -29,7 +30,7 @@ def convolve(
     stride away: x is a band of a larger map. The caller answers for that; other rows outside count as zeros.
     """
     check_convolution(x, weight, bias)
-    _check_output(out, "x", x)
+    check_output(out, "x", x)
     x, weight, bias = with_dense_channels(x), weight.contiguous(), bias.contiguous()
     _kernels(x).convolve(
         *x.shape, x.data_ptr(), *x.stride()[:3], rows_above, rows_below, *_addresses(weight, bias, out), _threads()
@@ -40,7 +41,7 @@ def convolve(
 def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias, given that of the output; the output before SiLU is computed anew."""
     check_convolution(x, weight, bias)
-    _check_like("the gradient", grad, "x", x)
+    check_like("the gradient", grad, "x", x)
     x, weight, bias, grad = with_dense_channels(x), weight.contiguous(), bias.contiguous(), grad.contiguous()
     before, grad_x = torch.empty_like(grad), torch.empty_like(grad)
     grad_weight, grad_bias = weight.new_empty(weight.shape), bias.new_empty(bias.shape)
@@ -54,7 +55,7 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> 
 def gate(y: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, out: Tensor) -> Tensor:
     """`out` (..., D), dense, may be y: LayerNorm(y) * SiLU(z), or LayerNorm(y) when z is None; returns `out`."""
     check_gate(y, z, weight, bias)
-    _check_output(out, "y", y)
+    check_output(out, "y", y)
     y, weight, bias = y.contiguous(), weight.contiguous(), bias.contiguous()
     _rows_alive, z_address, z_stride = _rows(z)
     channels = y.shape[-1]
@@ -70,7 +71,7 @@ def gate_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of y, z, weight and bias, given that of the output; mean and deviation are computed anew."""
     check_gate(y, z, weight, bias)
-    _check_like("the gradient", grad, "y", y)
+    check_like("the gradient", grad, "y", y)
     y, weight, bias, grad = y.contiguous(), weight.contiguous(), bias.contiguous(), grad.contiguous()
     _rows_alive, z_address, z_stride = _rows(z)
     grads = y.new_empty(y.shape), y.new_empty(y.shape), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
@@ -90,8 +91,8 @@ def check_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     if weight.shape != (channels, 1, 3, 3) or bias.shape != (channels,):
         came = f"weight {tuple(weight.shape)} and bias {tuple(bias.shape)}"
         raise ShapeError(came, f"(D, 1, 3, 3) and (D,) with D = {channels}")
-    _check_same("x", x, "weight", weight)
-    _check_same("x", x, "bias", bias)
+    _check_parameter("x", x, "weight", weight)
+    _check_parameter("x", x, "bias", bias)
 
 
 def check_gate(y: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor) -> None:
@@ -102,10 +103,10 @@ def check_gate(y: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor) -> Non
     if weight.shape != (channels,) or bias.shape != (channels,):
         came = f"weight {tuple(weight.shape)} and bias {tuple(bias.shape)}"
         raise ShapeError(came, f"(D,) with D = {channels}")
-    _check_same("y", y, "weight", weight)
-    _check_same("y", y, "bias", bias)
+    _check_parameter("y", y, "weight", weight)
+    _check_parameter("y", y, "bias", bias)
     if z is not None:
-        _check_like("z", z, "y", y)
+        check_like("z", z, "y", y)
 
 
 def with_dense_channels(x: Tensor) -> Tensor:
@@ -113,21 +114,27 @@ def with_dense_channels(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _check_same(first_name: str, first: Tensor, name: str, tensor: Tensor) -> None:
-    if tensor.dtype != first.dtype:
+def _check_parameter(first_name: str, first: Tensor, name: str, tensor: Tensor) -> None:
+    """As `_check_same`; a parameter of a map of half precision may be float32."""
+    mixed = tensor.dtype == torch.float32 and first.dtype in HALF_DTYPES
+    _check_same(first_name, first, name, tensor, mixed)
+
+
+def _check_same(first_name: str, first: Tensor, name: str, tensor: Tensor, mixed: bool = False) -> None:
+    if tensor.dtype != first.dtype and not mixed:
         raise DtypeError(f"{first_name} of {first.dtype} and {name} of {tensor.dtype}", "one type for all")
     if tensor.device != first.device:
         raise DeviceError(f"{name} lies on {tensor.device}, {first_name} on {first.device}", "one device for all")
 
 
-def _check_like(name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
+def check_like(name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
     if tensor.shape != first.shape:
         raise ShapeError(f"{name} has shape {tuple(tensor.shape)}", f"{first_name}'s, {tuple(first.shape)}")
     _check_same(first_name, first, name, tensor)
 
 
-def _check_output(out: Tensor, first_name: str, first: Tensor) -> None:
-    _check_like("out", out, first_name, first)
+def check_output(out: Tensor, first_name: str, first: Tensor) -> None:
+    check_like("out", out, first_name, first)
     if not out.is_contiguous():
         raise ShapeError(f"out has strides {out.stride()}", "a dense tensor")
 

@@ -67,18 +67,18 @@ class Plan:
     def of(p: ScanProblem, device_multiprocessors: int) -> Plan:
         """Chunks so long that their states cost little, unless more of them are needed to fill the device."""
         in_group = p.channels // p.groups
-        block = min(LANES, max(16, _power_of_two(in_group)))
+        block = min(LANES, max(16, power_of_two(in_group)))
         parts, abreast = -(-in_group // block), LANES // block
         columns = p.width * -(-p.height // STEPS) if p.directions == 4 else 0
         steps = STEPS * max(-(-p.length // STEPS), columns)  # each line takes a whole number of tiles
-        chunk = min(512, max(64, _power_of_two(8 * p.states)))
+        chunk = min(512, max(64, power_of_two(8 * p.states)))
         needed = PROGRAMS_PER_MULTIPROCESSOR * device_multiprocessors
         while chunk > SMALLEST_CHUNK and p.batch * p.groups * parts * (steps // (chunk * abreast)) < needed:
             chunk //= 2
         return Plan(chunk, -(-steps // chunk), block, parts, abreast)
 
 
-def _power_of_two(number: int) -> int:
+def power_of_two(number: int) -> int:
     """The smallest that is not below `number`."""
     return 1 << (number - 1).bit_length()
 
@@ -139,6 +139,7 @@ class _Run:
             "CHUNKS": self.plan.abreast,
             "BLOCK": self.plan.block,
             "num_warps": 1,
+            "num_stages": 1,  # loads must not be moved ahead of stores
         }
         self.programs = p.batch * p.groups * self.plan.parts * -(-self.plan.chunks // self.plan.abreast)
 
@@ -153,7 +154,7 @@ class _Run:
         """Fills y, with `total` for sums on the way; returns the last states (B, K, N, D)."""
         p = self.p
         states = self.of_chunks(p.states, p.channels)
-        with _current(self.x.device):
+        with on_device(self.x.device):
             last = self._enter(states, self._summarise(states), flip=1)
             for axis in range(_axes(p)):
                 self.kernels.outputs[(self.programs,)](
@@ -185,7 +186,7 @@ class _Run:
             self.of_chunks(p.channels),
             self.of_chunks(p.channels),
         )
-        with _current(self.x.device):
+        with on_device(self.x.device):
             sums = self._summarise(states, grad_y, adjoints)
             self._enter(states, sums, flip=1)
             self._enter(adjoints, sums, flip=-1)
@@ -258,6 +259,6 @@ def _with_dense_rows(rows: Tensor) -> Tensor:
     return rows
 
 
-def _current(device: torch.device) -> Any:
-    """Triton launches on the current device."""
+def on_device(device: torch.device) -> Any:
+    """Triton launches on the current device: makes this the one."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

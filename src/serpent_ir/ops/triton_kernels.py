@@ -21,6 +21,9 @@ import triton.language as tl
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 
+SIZES = ["height", "width", "chunks", "chunk", "blocks", "group", "axis", "batch"]
+"""What is different for every image: no kernel is compiled anew for it."""
+
 
 # -- small things ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +173,7 @@ def _step_sizes(
 # -- what a chunk does to the state that enters it ---------------------------------------------------------------------
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def summarise(
     x, dt, b, c, a, dt_weight, dt_bias, weight, grad_y, states, adjoints, sums,
     height, width, D, N, R, chunks, chunk, blocks,
@@ -229,7 +232,7 @@ def summarise(
     tl.store(sums + place * D + d, total, mask=stored)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def carry(
     states, sums, a, starts, last, group_states, group_sums, chunks, group, E, D, blocks,
     K: tl.constexpr, FLIP: tl.constexpr, APPLY: tl.constexpr, HAS_STARTS: tl.constexpr, BLOCK: tl.constexpr,
@@ -289,7 +292,7 @@ def _add(total, result, offset, value, mask, is_first, is_last):
         tl.store(total + offset, value, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def outputs(
     x, dt, b, c, a, dt_weight, dt_bias, skip, weight, states, total, y,
     height, width, D, N, R, chunks, chunk, blocks, axis,
@@ -359,7 +362,7 @@ def _accumulate(pointer, value, mask, is_first):
     tl.store(pointer, value + tl.load(pointer, mask=mask & (is_first == 0), other=0.0), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def gradients(
     x, dt, b, c, a, dt_weight, dt_bias, skip, weight, grad_y, states, adjoints, scratch,
     total, grad_x, grad_dt, grad_b, grad_c, grad_a, grad_dt_weight, grad_dt_bias, grad_skip, grad_weight,
