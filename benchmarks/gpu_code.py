@@ -62,13 +62,12 @@ def compiling(target: GPUTarget) -> Iterator[list[tuple[str, Any]]]:
 
         return compile_only
 
-    usual, triton.runtime.driver._active = JITFunction.__getitem__, _Device(target)
-    JITFunction.__getitem__ = launcher
+    usual, JITFunction.__getitem__ = JITFunction.__getitem__, launcher
+    triton.runtime.driver.set_active(_Device(target))
     try:
         yield compiled
     finally:
         JITFunction.__getitem__ = usual
-        triton.runtime.driver._active = None
 
 
 def compile_all(target: GPUTarget, channels: int, states: int, rank: int, dtype: torch.dtype) -> dict[str, Any]:
@@ -113,7 +112,9 @@ def read(binary: bytes) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", type=int, default=90, help="compute capability times ten, such as 80, 90, 100")
+    parser.add_argument(
+        "--architecture", type=int, default=90, help="compute capability times ten, such as 80, 90, 100"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "gpu_code.json")
     options = parser.parse_args()
     target = GPUTarget("cuda", options.architecture, 32)
@@ -126,7 +127,9 @@ def main() -> None:
             result["kernels"][label] = {name: read(kernel.asm["cubin"]) for name, kernel in kernels}
             for name, found in result["kernels"][label].items():
                 loops = ", ".join(str(loop["instructions"]) for loop in found["loops"])
-                print(f"  {name:18} {found['registers']:4} registers {found['stack_bytes']:4} bytes spilled; loops {loops}")
+                print(
+                    f"  {name:18} {found['registers']:4} registers {found['stack_bytes']:4} bytes spilled; loops {loops}"
+                )
     write_json(result, options.output)
 
 

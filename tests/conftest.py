@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # read when Triton's kernels are imported: they then run on the CPU, slowly
+    os.environ["TRITON_INTERPRET"] = "1"
 
 torch.set_num_threads(1)  # several test processes run at once
 

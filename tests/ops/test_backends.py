@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import types
 
 import pytest
 import torch
 
 from serpent_ir.errors import BackendError, UnknownNameError
-from serpent_ir.ops import native, selective_scan, use_backend
-from serpent_ir.ops.backends import ENVIRONMENT_VARIABLE, choose
+from serpent_ir.ops import native, selective_scan, triton, use_backend
+from serpent_ir.ops.backends import ENVIRONMENT_VARIABLE, Choice, choose
 
 CPU = torch.device("cpu")
 needs_native = pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
@@ -35,9 +37,37 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_native
 def test_native_cannot_run_on_other_devices() -> None:
-    assert choose(torch.device("cuda")).backend == "portable"
     with pytest.raises(BackendError, match="asked for by argument, but cannot run on cuda"):
         choose(torch.device("cuda"), "native")
+
+
+def test_the_best_of_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "_why_not_installed", lambda: None)
+    assert choose(torch.device("cuda")).backend == "triton"
+    assert choose(torch.device("cuda"), None, torch.bfloat16).backend == "triton"
+    assert choose(torch.device("mps")) == Choice("portable", "no other backend runs on mps")
+    double = choose(torch.device("cuda"), None, torch.float64)
+    assert double == Choice("portable", "triton is not available: its states are float32, not float64")
+    with pytest.raises(BackendError, match="cannot run on cuda: its states are float32"):
+        choose(torch.device("cuda"), "triton", torch.float64)
+    monkeypatch.setattr(triton, "_why_not_installed", lambda: "it is not installed")
+    assert choose(torch.device("cuda")) == Choice("portable", "triton is not available: it is not installed")
+
+
+def test_triton_runs_on_the_cpu_only_when_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(BackendError, match="cannot run on cpu: it runs on CUDA and ROCm devices, not on cpu"):
+        choose(CPU, "triton")
+
+
+@pytest.mark.parametrize("version", ["3.2.0", "2.1.0+git", "3.6.0", "4.0.1"])
+def test_old_versions_of_triton(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    module = types.ModuleType("triton")
+    module.__version__ = version  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "triton", module)
+    problem = triton._why_not_installed.__wrapped__()
+    assert (problem is None) == (version in ("3.6.0", "4.0.1"))
+    assert problem is None or version in problem
 
 
 def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +81,7 @@ def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnknownNameError, match="expected one of native, portable"), use_backend("fastest"):
+    with pytest.raises(UnknownNameError, match="expected one of native, triton, portable"), use_backend("fastest"):
         pass
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "fastest")
     with pytest.raises(UnknownNameError):

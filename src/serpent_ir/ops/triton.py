@@ -7,7 +7,7 @@ nothing is atomic: the same device gives the same bits every time.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import functools
 import math
 import os
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from torch import Tensor
 from serpent_ir.errors import ShapeError
 from serpent_ir.ops.problem import ScanProblem
 
+OLDEST = (3, 3)
+"""The first version of Triton whose language has the tuples that the kernels are made of."""
 STEPS = 4
 """Steps that a program works on at a time; a chunk is a multiple of them."""
 LANES = 128
@@ -28,16 +30,31 @@ PROGRAMS_PER_MULTIPROCESSOR = 12
 """One warp each: enough of them hide the latency of memory."""
 CHUNKS_OF_GROUP = 64
 """Chunks that one program carries the state through; more are carried as groups, and these as chunks."""
+WIDE_FROM = 2**31
+"""Numbers of an image from which on offsets within it are 64 bits wide."""
 _CARRY_BLOCK = 128
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype | None = None) -> str | None:
     """Why the backend cannot run on that device with inputs of that type, or None when it can."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed"
     if device.type != "cuda" and not (device.type == "cpu" and is_interpreted()):
         return f"it runs on CUDA and ROCm devices, not on {device.type}"
-    return "its states are float32, not float64" if dtype == torch.float64 else None
+    if dtype == torch.float64:
+        return "its states are float32, not float64"
+    return _why_not_installed()
+
+
+@functools.cache
+def _why_not_installed() -> str | None:
+    try:
+        import triton
+    except ImportError as error:
+        return f"the package triton is not installed ({error})"
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
+        return (
+            f"triton {triton.__version__} is too old; it needs {'.'.join(map(str, OLDEST))}, which comes with torch 2.7"
+        )
+    return None
 
 
 def is_interpreted() -> bool:
@@ -94,7 +111,7 @@ def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     y = p.x.new_empty(p.x.shape)
     total = y if y.dtype == torch.float32 else run.empty(*p.x.shape)
     last = run.outputs(total, y)
-    return y, last.transpose(2, 3).contiguous(), run.empty(p.batch, p.directions, 0, p.states, p.channels)
+    return y, last, run.empty(p.batch, p.directions, 0, p.states, p.channels)
 
 
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
@@ -115,7 +132,8 @@ class _Run:
         self.x = p.x.contiguous()
         rows = [_with_dense_rows(rows) for rows in (p.dt, p.b, p.c)]
         # States come before channels, so that lanes read neighbours; and 2^x is faster than e^x.
-        self.a = (p.a * math.log2(math.e)).transpose(1, 2).contiguous()
+        self.a = self.empty(p.directions, p.states, p.channels)
+        torch.mul(p.a.transpose(1, 2), math.log2(math.e), out=self.a)
         unused = self.a
         weights = [unused if t is None else t.transpose(1, 2).contiguous() for t in (p.dt_weight, p.weight)]
         vectors = [unused if t is None else t.contiguous() for t in (p.dt_bias, p.skip)]
@@ -134,7 +152,7 @@ class _Run:
             "WEIGHT": p.weight is not None,
             "SOFTPLUS": p.softplus,
             "EVEN": p.channels // p.groups % self.plan.block == 0,
-            "WIDE": p.length * widest >= 2**31,
+            "WIDE": p.length * widest >= WIDE_FROM,
             "STEPS": STEPS,
             "CHUNKS": self.plan.abreast,
             "BLOCK": self.plan.block,
@@ -151,7 +169,7 @@ class _Run:
         return self.empty(self.p.batch, self.p.directions, self.plan.chunks, *shape)
 
     def outputs(self, total: Tensor, y: Tensor) -> Tensor:
-        """Fills y, with `total` for sums on the way; returns the last states (B, K, N, D)."""
+        """Fills y, with `total` for sums on the way; returns the last states (B, K, D, N)."""
         p = self.p
         states = self.of_chunks(p.states, p.channels)
         with on_device(self.x.device):
@@ -219,7 +237,7 @@ class _Run:
 
     def _enter(self, states: Tensor, sums: Tensor, flip: int) -> Tensor:
         """Replaces what chunks do (B, K, C, N, D) by the states that enter them; returns those that leave the last."""
-        last = self.empty(*states.shape[:2], *states.shape[3:])
+        last = self.empty(*states.shape[:2], states.shape[4], states.shape[3])
         if states.shape[2] <= CHUNKS_OF_GROUP:
             self._carry(states, sums, flip, APPLY=True, starts=None, last=last)
             return last

@@ -240,9 +240,9 @@ def carry(
     """Replaces what chunks do to the state that enters them by the state that does enter them (E = N D numbers).
 
     A program goes through a group of chunks. With APPLY it starts from `starts`, or from zero, replaces the states of
-    its chunks by those that enter them, and the last group writes the one that leaves the last chunk to `last`. Else it
-    writes what the group does as a whole: its last state from zero, and the sum of its step sizes. FLIP: whether
-    directions that read backwards (1), or the others (-1), go through the chunks from the last to the first.
+    its chunks by those that enter them, and the last group writes the one that leaves the last chunk to `last`
+    (B, K, D, N). Else it writes what the group does as a whole: its last state from zero, the sum of its step sizes.
+    FLIP: whether directions that read backwards (1), or the others (-1), go from the last chunk to the first.
     """
     program = tl.program_id(0)
     e = program % blocks * BLOCK + tl.arange(0, BLOCK)
@@ -273,7 +273,7 @@ def carry(
         h = tl.exp2(rate * size) * h + change
         total += size
     if APPLY:
-        tl.store(last + sequence * E + e, h, mask=mask & (index == groups - 1))
+        tl.store(last + sequence * E + e % D * (E // D) + e // D, h, mask=mask & (index == groups - 1))
     else:
         tl.store(group_states + place * E + e, h, mask=mask)
         tl.store(group_sums + place * D + e % D, total, mask=mask & (e < D))
