@@ -126,10 +126,8 @@ def main() -> None:
             kernels = compile_all(target, *sizes, dtype).items()
             result["kernels"][label] = {name: read(kernel.asm["cubin"]) for name, kernel in kernels}
             for name, found in result["kernels"][label].items():
-                loops = ", ".join(str(loop["instructions"]) for loop in found["loops"])
-                print(
-                    f"  {name:18} {found['registers']:4} registers {found['stack_bytes']:4} bytes spilled; loops {loops}"
-                )
+                loops, spilled = ", ".join(str(loop["instructions"]) for loop in found["loops"]), found["stack_bytes"]
+                print(f"  {name:18} {found['registers']:4} registers {spilled:4} bytes spilled; loops {loops}")
     write_json(result, options.output)
 
 

@@ -237,16 +237,17 @@ def problem_of(batch: int, height: int, width: int, channels: int, states: int) 
 @pytest.mark.parametrize("size", [256, 512, 1024, 2048, 4096])
 @pytest.mark.parametrize(("factor", "channels", "states"), [(1, 64, 6), (2, 128, 11), (4, 256, 22), (8, 512, 43)])
 def test_plans(batch: int, size: int, factor: int, channels: int, states: int) -> None:
-    """Chunks cover all, are no shorter than needed to fill the device, and their states never outgrow the inputs."""
+    """Chunks cover all, and are as long as they can be while the device is filled."""
     p = problem_of(batch, size // factor, size // factor, channels, states)
     plan = triton.Plan.of(p, 132)
     steps = size // factor * size // factor
     assert plan.chunk % triton.STEPS == 0 and (plan.chunks - 1) * plan.chunk < steps <= plan.chunks * plan.chunk
-    assert plan.parts * plan.block == channels and plan.block * plan.abreast == triton.LANES
-    programs = batch * plan.parts * (plan.chunks // plan.abreast)
+    assert plan.parts * plan.block == channels and plan.block * plan.abreast in triton.LANES
+    programs = batch * plan.parts * -(-plan.chunks // plan.abreast)
     needed = 132 * triton.PROGRAMS_PER_MULTIPROCESSOR
-    assert programs >= needed or plan.chunk == triton.SMALLEST_CHUNK
-    assert programs < 2 * needed or plan.chunk == min(512, 1 << (8 * states - 1).bit_length())
+    assert programs >= needed or (plan.chunk == triton.SMALLEST_CHUNK and plan.block * plan.abreast == 32)
+    longest = min(triton.LONGEST_CHUNK, 1 << (8 * states - 1).bit_length())
+    assert programs < 2 * needed or plan.chunk == longest or plan.block * plan.abreast < 128
 
 
 def test_more_pixels_than_can_be_counted(map_problem: Problem) -> None:

@@ -23,10 +23,12 @@ OLDEST = (3, 3)
 """The first version of Triton whose language has the tuples that the kernels are made of."""
 STEPS = 4
 """Steps that a program works on at a time; a chunk is a multiple of them."""
-LANES = 128
-"""Numbers of a step that a program works on, chunks times channels: four for each of its 32 threads."""
-SMALLEST_CHUNK = 4 * STEPS
-PROGRAMS_PER_MULTIPROCESSOR = 12
+LANES = (128, 64, 32)
+"""Numbers of a step that a program works on, chunks times channels: four, two or one for each of its 32 threads. The
+first is the most efficient, the last makes the most programs of a small map."""
+SMALLEST_CHUNK = 16
+LONGEST_CHUNK = 512
+PROGRAMS_PER_MULTIPROCESSOR = 8
 """One warp each: enough of them hide the latency of memory."""
 CHUNKS_OF_GROUP = 64
 """Chunks that one program carries the state through; more are carried as groups, and these as chunks."""
@@ -82,17 +84,21 @@ class Plan:
 
     @staticmethod
     def of(p: ScanProblem, device_multiprocessors: int) -> Plan:
-        """Chunks so long that their states cost little, unless more of them are needed to fill the device."""
+        """Long chunks, whose states cost little; shorter ones, then fewer lanes, where that leaves the device idle."""
         in_group = p.channels // p.groups
-        block = min(LANES, max(16, power_of_two(in_group)))
-        parts, abreast = -(-in_group // block), LANES // block
         columns = p.width * -(-p.height // STEPS) if p.directions == 4 else 0
         steps = STEPS * max(-(-p.length // STEPS), columns)  # each line takes a whole number of tiles
-        chunk = min(512, max(64, power_of_two(8 * p.states)))
         needed = PROGRAMS_PER_MULTIPROCESSOR * device_multiprocessors
-        while chunk > SMALLEST_CHUNK and p.batch * p.groups * parts * (steps // (chunk * abreast)) < needed:
-            chunk //= 2
-        return Plan(chunk, -(-steps // chunk), block, parts, abreast)
+        for lanes in LANES:
+            block = min(lanes, max(16, power_of_two(in_group)))
+            parts, abreast = -(-in_group // block), lanes // block
+            chunk = min(LONGEST_CHUNK, max(64, power_of_two(8 * p.states)))
+            while chunk > SMALLEST_CHUNK and p.batch * p.groups * parts * (steps // (chunk * abreast)) < needed:
+                chunk //= 2
+            plan = Plan(chunk, -(-steps // chunk), block, parts, abreast)
+            if chunk > SMALLEST_CHUNK:
+                break
+        return plan
 
 
 def power_of_two(number: int) -> int:
@@ -198,12 +204,9 @@ class _Run:
         else:
             dt = self.empty(plan.parts, *pixels, p.directions, p.rank, dtype=dtype)
         # Sums over the pixels of a chunk.
-        a, weight = (self.of_chunks(p.states, p.channels) for _ in range(2))
-        dt_weight, dt_bias, skip = (
-            self.of_chunks(p.rank, p.channels),
-            self.of_chunks(p.channels),
-            self.of_chunks(p.channels),
-        )
+        a, dt_weight = self.of_chunks(p.states, p.channels), self.of_chunks(p.rank, p.channels)
+        weight = a if p.weight is None else torch.empty_like(a)
+        dt_bias, skip = (a if t is None else self.of_chunks(p.channels) for t in (p.dt_bias, p.skip))
         with on_device(self.x.device):
             sums = self._summarise(states, grad_y, adjoints)
             self._enter(states, sums, flip=1)
