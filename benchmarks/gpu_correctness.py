@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from common import TOLERANCE, scan_inputs
@@ -20,7 +21,9 @@ REAL = tuple(  # image, batch, type
 )
 OF_PIXELS = ("x", "dt_low", "B", "C")
 LARGE = 4096
-STRIPS = (  # directions, channels, states, first and last row, rows around them
+STRIPS: tuple[
+    tuple[int, int, int, tuple[int, int], int], ...
+] = (  # directions, channels, states, first and last row, rows around them
     (1, 64, 6, (0, 64), 0),  # exact: nothing that comes later matters
     (2, 128, 2, (2016, 2080), 16),  # 2^31 numbers; states fade by exp(-60) within the rows around
 )
@@ -36,17 +39,17 @@ def scales_of(image: int, session: Session) -> list[Scale]:
 def correctness(session: Session) -> Record:
     """All errors; the caller refuses to go on when there is one in `refusals`."""
     record = on_small_maps(session)
-    record["large"] = session.cell("correctness, a large map", lambda: large(session), needed=10)
+    record["large"] = session.cell("correctness, a large map", partial(large, session), needed=10)
     for strip in STRIPS:
         directions, channels, _, rows, _ = strip
         what = f"correctness, rows of a large map, K = {directions}, D = {channels}"
         shape = {"directions": directions, "channels": channels, "rows": rows, "dtype": "float32"}
-        record["strips"].append(shape | session.cell(what, lambda strip=strip: of_strip(*strip, session), needed=10))
+        record["strips"].append(shape | session.cell(what, partial(of_strip, *strip, session), needed=10))
     for image, batch, dtype in ((0, 1, dtype) for dtype in TOLERANCES) if session.quick else REAL:
         for scale in scales_of(image, session)[1 if session.quick else 0 :]:
             what = f"correctness {scale[0]}² D{scale[1]} N{scale[2]} batch {batch} {name_of(dtype)}"
             shape = {"map": map_record(*scale), "batch": batch, "dtype": name_of(dtype)}
-            record["real"].append(shape | session.cell(what, lambda a=scale, b=batch, c=dtype: real(a, b, c, session)))
+            record["real"].append(shape | session.cell(what, partial(real, scale, batch, dtype, session)))
     return record
 
 
@@ -78,7 +81,7 @@ def small(session: Session) -> list[Record]:
             what = f"correctness {size[0]} x {size[1]} D{channels} N{states} {name_of(dtype)}"
             inputs = rounded(scan_inputs(size, channels, states, rank), dtype)
             shape = {"map": map_record(size, channels, states, rank), "batch": 1, "dtype": name_of(dtype)}  # type: ignore[arg-type]
-            records.append(shape | session.cell(what, lambda inputs=inputs: against_loops(inputs, session)))
+            records.append(shape | session.cell(what, partial(against_loops, inputs, session)))
     return records
 
 

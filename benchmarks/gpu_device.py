@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from common import rounds
+from common import ratios, rounds
 from torch import Tensor
 
 from serpent_ir.efficiency.cell import Gauge, gauge, one_line
@@ -138,7 +138,10 @@ class Session:
         return time.perf_counter() - start, peak
 
     def rounds(self, functions: Mapping[Key, Callable[[], object]], queued: bool = False) -> dict[Key, list[float]]:
-        """Seconds of each function, round by round after one that is not counted; fewer where they take long."""
+        """Seconds of each function, round by round after two that are not counted.
+
+        What takes long takes part in the first few rounds only.
+        """
 
         def timed(run: Callable[[], object]) -> Callable[[], float]:
             return lambda: self.timer(run, queued)
@@ -147,9 +150,20 @@ class Session:
         if self.quick:
             return rounds(clocks, self.repeats, warm_up=0)
         first = [statistics.median([clock(), clock()]) for clock in clocks.values()]
-        affordable = max(3, int(LONG / max(sum(first), 1e-9)))
-        repeats = self.repeats if max(first) < SHORT else min(self.repeats, affordable)
-        return rounds(clocks, repeats, warm_up=0)
+        short = {name: clock for (name, clock), seconds in zip(clocks.items(), first, strict=True) if seconds < SHORT}
+        if len(short) == len(clocks):
+            return rounds(clocks, self.repeats, warm_up=0)
+        few = min(self.repeats, max(3, int(LONG / sum(first))))
+        seconds = rounds(clocks, few, warm_up=0)
+        for name, more in rounds(short, self.repeats - few, warm_up=0).items():
+            seconds[name] += more
+        return seconds
+
+
+def common_ratios(upper: list[float], lower: list[float]) -> dict[str, float]:
+    """The spread of the quotients of the rounds that both took part in."""
+    together = min(len(upper), len(lower))
+    return ratios(upper[:together], lower[:together])
 
 
 def maximum_clock(device: torch.device) -> tuple[float | None, str]:

@@ -1,17 +1,18 @@
 """What gpu.py measures of whole models: training steps and inference, time and peak memory.
 
-peak: bytes of torch's tensors during a pass, the model's, its optimizer's and the images' included.
+peak: bytes of torch's tensors during a pass, the model's, its optimizer's and the images' included; working: without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from common import Mark, ratios, spread
+from common import Mark, spread
 from gpu_correctness import relative_error
-from gpu_device import Record, Session, captured
+from gpu_device import Record, Session, captured, common_ratios
 from torch import Tensor
 
 from serpent_ir.efficiency.cell import Cell, create, inference_pass, inputs, training_step
@@ -55,7 +56,7 @@ def model(session: Session) -> Record:
     for way, needed in (("cuda graph", 10.0), ("torch.compile", COMPILING)):
         name = "serpent-b" if session.quick else COMPILED
         what = f"inference {size}² {name}, {way}"
-        record[way] = session.cell(what, lambda name=name, way=way: another_way(name, size, way, session), needed)
+        record[way] = session.cell(what, partial(another_way, name, size, way, session), needed)
     return record
 
 
@@ -64,7 +65,7 @@ def together(what: str, cells: dict[str, Cell], session: Session) -> Record:
     passes: dict[str, Callable[[], object]] = {}
     record: Record = {"peak": {}, "first_seconds": {}, "left_out": {}}
     for name, cell in cells.items():
-        found = session.cell(f"{what}: {name}", lambda name=name, cell=cell: prepared(name, cell, passes, session))
+        found = session.cell(f"{what}: {name}", partial(prepared, name, cell, passes, session))
         if "left_out" in found:
             record["left_out"][name] = found["left_out"]
         else:
@@ -105,19 +106,20 @@ def another_way(name: str, size: int, way: str, session: Session) -> Record:
     if way == "torch.compile":
         compiled: Any = torch.compile(network, backend="eager" if session.quick else "inductor")
         runs[way] = lambda: run(compiled)
-        seconds_before, _ = session.first(runs[way])
+        preparing, _ = session.first(runs[way])
         found = run(compiled)
+        working = session.peak(runs[way])
     else:
         made: list[Any] = []
-        seconds_before, _ = session.first(lambda: made.extend(captured(lambda: run(network), session.device)))
+        preparing, working = session.first(lambda: made.extend(captured(lambda: run(network), session.device)))
         runs[way], found = made
         runs[way]()
         session.synchronize()
-    record: Record = {"preparing_seconds": seconds_before, "error": relative_error(found, expected.double())}
-    record["peak"] = {name: session.peak(function) for name, function in runs.items()}
+    record: Record = {"preparing_seconds": preparing, "error": relative_error(found, expected.double())}
+    record["working"] = {"eager": session.peak(runs["eager"]), way: working}
     times = session.rounds(runs)
     record["seconds"] = {name: spread(values) for name, values in times.items()}
-    return record | {f"eager over {way}": ratios(times["eager"], times[way])}
+    return record | {f"eager over {way}": common_ratios(times["eager"], times[way])}
 
 
 def marks(record: Record) -> Iterator[Mark]:

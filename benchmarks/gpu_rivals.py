@@ -47,7 +47,7 @@ def find(device: torch.device) -> Rival:
 
 def _through(function: Callable[..., Any]) -> Callable[..., Tensor]:
     def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor) -> Tensor:
-        return function(u, delta, A, B, C, D, None, delta_bias=bias, delta_softplus=True)  # type: ignore[no-any-return]
+        return function(u, delta, A, B, C, D, None, delta_bias=bias, delta_softplus=True)
 
     return scan
 
@@ -77,7 +77,7 @@ def _through_extension(extension: Any) -> Callable[..., Tensor]:
                 gradient.to(tensor.dtype) for gradient, tensor in zip(found, (u, delta, A, B, C, D, bias), strict=False)
             )
 
-    return Scan.apply  # type: ignore[no-any-return]
+    return Scan.apply
 
 
 def copies(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

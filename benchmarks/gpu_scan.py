@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import gpu_rivals
 import torch
-from common import Mark, ratios, scan_inputs, spread
+from common import Mark, scan_inputs, spread
 from cpu_scan import Scale, map_record
 from gpu_correctness import name_of, relative_error, rounded, scales_of, upstream_of
-from gpu_device import Record, Session
+from gpu_device import Record, Session, common_ratios
 from torch import Tensor
 
 from serpent_ir.efficiency.cell import one_line
@@ -66,9 +66,9 @@ def scan(session: Session, device: Record) -> Record:
             shape = {"image": image, "map": map_record(*scale), "batch": batch, "dtype": name_of(dtype)}
             with_portable = batch == 1 and dtype == torch.float32 and image in PORTABLE
             what = f"scan {image}²: {scale[0]}² D{scale[1]} N{scale[2]} batch {batch} {name_of(dtype)}"
-            arguments: Any = (scale, batch, dtype, rival, with_portable or session.quick, device, session)
+            measure = partial(cell, scale, batch, dtype, rival, with_portable or session.quick, device, session)
             needed = 4.0 if number < 2 else 6.0
-            record["cells"].append(shape | session.cell(what, lambda a=arguments: cell(*a), needed))
+            record["cells"].append(shape | session.cell(what, measure, needed))
     return record
 
 
@@ -85,19 +85,22 @@ def cell(
 
     calls, reason = rivals_of(inputs, ours, rival, AGREES[dtype])
     passes = {OURS: ours, **calls}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    left_out: dict[str, str] = {}
     try:
         seconds, left_out = timed_together(passes, session)
-    except Exception as error:  # the rivals' copies leave too little for ours
+    except Exception as error:  # the rival's copies leave too little for ours
         if not lacks_memory(error) or not calls:
             raise
         reason = f"with its copies there: {one_line(error)}"
+    if not seconds:  # not in the `except` above: while the error is there, so are the copies
+        calls.clear()
         passes = {OURS: ours}
-        del calls
         session.release()
         seconds, left_out = timed_together(passes, session)
     record |= {"seconds": summed_up(seconds), "rival_left_out": reason, "left_out_of_passes": left_out}
     record["over_triton"] = {
-        f"{system}, {kind}": ratios(values, seconds[OURS, kind])
+        f"{system}, {kind}": common_ratios(values, seconds[OURS, kind])
         for (system, kind), values in seconds.items()
         if system != OURS
     }
@@ -187,7 +190,7 @@ def without_launching(passes: dict[str, Call], keys: list[tuple[str, str]], sess
     chosen = [key for key in keys if key[0] != MAKING_COPIES]
     seconds = session.rounds({(system, kind): getattr(passes[system], kind) for system, kind in chosen}, queued=True)
     over = {
-        f"{system}, {kind}": ratios(values, seconds[OURS, kind])
+        f"{system}, {kind}": common_ratios(values, seconds[OURS, kind])
         for (system, kind), values in seconds.items()
         if system != OURS
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def tune(session: Session) -> Record:
         for scale in scales_of(image, session)[: 1 if session.quick else None]:
             what = f"tuning {image}²: {scale[0]}² D{scale[1]} N{scale[2]}"
             shape = {"image": image, "map": map_record(*scale), "batch": 1, "dtype": name_of(torch.float32)}
-            record["cells"].append(shape | session.cell(what, lambda scale=scale: of_map(scale, session), needed=30))
+            record["cells"].append(shape | session.cell(what, partial(of_map, scale, session), needed=30))
     return record
 
 
