@@ -105,7 +105,10 @@ class Session:
                 if not lacks_memory(error):
                     traceback.print_exc()
                     self.failures.append(f"{what}: {error_line}")
-            self.release()
+            try:
+                self.release()
+            except Exception as error:  # after an error of the device, whatever is asked of it is one
+                self.failures.append(f"{what}, afterwards: {one_line(error)}")
         if error_line is not None:
             record = {"left_out": error_line}
         note = f"left out: {error_line}" if error_line else f"{self.budget.used - start:.1f} s"

@@ -19,8 +19,9 @@ from serpent_ir.ops import triton
 
 FACTORS = {
     "STEPS": (2, 4, 8),
-    "LANES": (64, 128, 256),
+    "LANES": (32, 64, 128, 256),
     "PROGRAMS_PER_MULTIPROCESSOR": (4, 8, 16, 32),
+    "SMALLEST_CHUNK": (8, 16, 32, 64),
     "LONGEST_CHUNK": (128, 256, 512, 1024),
     "CHUNKS_OF_GROUP": (32, 64, 128),
 }
