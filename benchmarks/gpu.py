@@ -50,7 +50,7 @@ from serpent_ir.machine import describe_machine, package_version
 from serpent_ir.ops import triton
 
 SHARES = {"correctness": 0.35, "scan": 0.4, "model": 0.25}
-"""Of the time, for each part; what one leaves goes to the next."""
+"""Of the time that is left when kernels are compiled, for each part; what one leaves goes to the next."""
 INTERPRETED = {"STEPS": 2, "SMALLEST_CHUNK": 4}  # the interpreter's time goes with the steps of a chunk
 
 
@@ -100,12 +100,12 @@ def measured(session: Session, arguments: argparse.Namespace) -> int:
     device = describe_device(session)
     about = {"machine": described(), "device": device, "compiled_ahead": ahead, "repeats": session.repeats}
     shares = sum(SHARES[name] for name in chosen)
-    done = 0.0
+    done, begun = 0.0, session.budget.used
     if "correctness" not in chosen:
         refuse_when_wrong(gpu_correctness.on_small_maps(session), session)
     for name in chosen:
         done += SHARES[name]
-        session.budget.until = session.budget.seconds * done / shares
+        session.budget.until = begun + (session.budget.seconds - begun) * done / shares
         before = session.budget.used
         if name == "correctness":
             record = gpu_correctness.correctness(session)
