@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from serpent_ir.efficiency.cell import quartiles
@@ -38,23 +39,49 @@ class Options:
     quick: bool
 
 
-def scan_inputs(size: int, channels: int, states: int, rank: int, seed: int = 0) -> dict[str, Tensor]:
-    """Arguments of `selective_scan_2d` for one size x size map in four directions, float32, as at initialisation."""
-    generator = torch.Generator().manual_seed(seed)
+@dataclass(frozen=True)
+class Mark:
+    """What the project demands of itself. value: what was measured; at_least: `limit` bounds it from below."""
+
+    part: str
+    what: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def scan_inputs(
+    size: int | tuple[int, int], channels: int, states: int, rank: int, seed: int = 0, *, batch: int = 1,
+    directions: int = 4, device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:  # fmt: skip
+    """Arguments of `selective_scan_2d` for one map, float32, as at initialisation.
+
+    size: of a square map, or (height, width). device: where the numbers are made; another device makes others.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    pixels = (batch, *((size, size) if isinstance(size, int) else size))
+    parameters = (directions, channels)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator, device=device)
 
-    dt = torch.exp(math.log(1e-3) + torch.rand(4, channels, generator=generator) * math.log(100))
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    dt = torch.exp(math.log(1e-3) + uniform(*parameters) * math.log(100))
     inputs = {
-        "x": normal(1, size, size, channels),
-        "dt_low": normal(1, size, size, 4, rank),
-        "B": normal(1, size, size, 4, states),
-        "C": normal(1, size, size, 4, states),
-        "dt_weight": (2 * torch.rand(4, channels, rank, generator=generator) - 1) * rank**-0.5,
+        "x": normal(*pixels, channels),
+        "dt_low": normal(*pixels, directions, rank),
+        "B": normal(*pixels, directions, states),
+        "C": normal(*pixels, directions, states),
+        "dt_weight": (2 * uniform(*parameters, rank) - 1) * rank**-0.5,
         "dt_bias": torch.log(torch.expm1(dt)),
-        "A": -torch.arange(1.0, states + 1).expand(4, channels, states).contiguous(),
-        "D": torch.ones(4, channels),
+        "A": -torch.arange(1.0, states + 1, device=device).expand(*parameters, states).contiguous(),
+        "D": torch.ones(parameters, device=device),
     }
     return {name: inputs[name] for name in SCAN_ARGUMENTS}
 
@@ -124,9 +151,34 @@ def mean_and_error(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "standard_error": error, "smallest": min(values), "largest": max(values)}
 
 
-def write_result(name: str, content: dict[str, Any]) -> Path:
-    """Write results/<name>.json with the machine put in front; returns its path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def write_result(name: str, content: dict[str, Any], path: Path | None = None) -> Path:
+    """Write results/<name>.json, or `path`, with the machine put in front; returns the path."""
+    path = RESULTS / f"{name}.json" if path is None else path
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json({"machine": describe_machine(), **content}, path)
     return path
+
+
+def new_table(title: str, *headers: str) -> Table:
+    table = Table(title=title)
+    for header in headers:
+        table.add_column(header)
+    return table
+
+
+def marks_table(marks: list[Mark]) -> Table:
+    table = new_table("Marks", "part", "", "measured", "demanded", "")
+    for mark in marks:
+        demanded = f"{'at least' if mark.at_least else 'at most'} {mark.limit:g}"
+        table.add_row(mark.part, mark.what, three_digits(mark.value), demanded, "" if mark.met else "missed")
+    return table
+
+
+def figures(spread: dict[str, float], scale: float = 1.0) -> str:
+    """Median and quartiles: 1.23 (1.2 to 1.31)."""
+    median, lower, upper = (three_digits(scale * spread[key]) for key in ("median", "lower_quartile", "upper_quartile"))
+    return f"{median} ({lower} to {upper})"
+
+
+def three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"

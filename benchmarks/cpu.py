@@ -37,7 +37,18 @@ from typing import Any
 import cpu_scan
 import cpu_systems
 import torch
-from common import RESULTS, Options, refuse_when_the_scan_is_wrong, seconds_of_others, write_result
+from common import (
+    RESULTS,
+    Mark,
+    Options,
+    figures,
+    marks_table,
+    new_table,
+    refuse_when_the_scan_is_wrong,
+    seconds_of_others,
+    three_digits,
+    write_result,
+)
 from cpu_figure import draw
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -66,21 +77,6 @@ BUSY_ELSEWHERE = 0.05  # beyond that the figures of a part are not to be trusted
 
 Record = dict[str, Any]
 """What a part measured, as in the result file."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What the project demands of itself. value: what was measured; at_least: `limit` bounds it from below."""
-
-    part: str
-    what: str
-    value: float
-    limit: float
-    at_least: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 @dataclass(frozen=True)
@@ -205,31 +201,6 @@ def threads_table(record: Record) -> Table:
     for scale in record["serpent-h"]:
         table.add_row(of_map(scale), *(figures(scale["one_over_several"][kind]) for kind in ("forward", "backward")))
     return table
-
-
-def marks_table(marks: list[Mark]) -> Table:
-    table = new_table("Marks", "part", "", "measured", "demanded", "")
-    for mark in marks:
-        demanded = f"{'at least' if mark.at_least else 'at most'} {mark.limit:g}"
-        table.add_row(mark.part, mark.what, three_digits(mark.value), demanded, "" if mark.met else "missed")
-    return table
-
-
-def new_table(title: str, *headers: str) -> Table:
-    table = Table(title=title)
-    for header in headers:
-        table.add_column(header)
-    return table
-
-
-def figures(spread: dict[str, float], scale: float = 1.0) -> str:
-    """Median and quartiles: 1.23 (1.2 to 1.31)."""
-    median, lower, upper = (three_digits(scale * spread[key]) for key in ("median", "lower_quartile", "upper_quartile"))
-    return f"{median} ({lower} to {upper})"
-
-
-def three_digits(value: float) -> str:
-    return f"{float(f'{value:.3g}'):g}"
 
 
 def of_map(scale: Record) -> str:
