@@ -19,7 +19,7 @@ from serpent_ir.ops import triton
 
 FACTORS = {
     "STEPS": (2, 4, 8),
-    "LANES": (32, 64, 128, 256),
+    "LANES": ((32,), (64,), (128,), (256,)),
     "PROGRAMS_PER_MULTIPROCESSOR": (4, 8, 16, 32),
     "SMALLEST_CHUNK": (8, 16, 32, 64),
     "LONGEST_CHUNK": (128, 256, 512, 1024),
@@ -28,7 +28,7 @@ FACTORS = {
 IMAGES = (256, 1024)
 DEFAULT = "default"
 
-Constants = dict[str, int]
+Constants = dict[str, Any]
 
 
 @contextmanager
