@@ -72,9 +72,10 @@ def compiling(target: GPUTarget) -> Iterator[list[tuple[str, Any]]]:
 
 def compile_all(target: GPUTarget, channels: int, states: int, rank: int, dtype: torch.dtype) -> dict[str, Any]:
     """The kernels of a block forwards and backwards, by name; of variants the last."""
-    x, dt, b, c, dt_weight, dt_bias, a, skip = scan_inputs(16, channels, states, rank).values()
+    size = 128  # large enough for the usual plan, with all lanes
+    x, dt, b, c, dt_weight, dt_bias, a, skip = scan_inputs(size, channels, states, rank).values()
     rows = (tensor.to(dtype).flatten(1, 2) for tensor in (x, dt, b, c))
-    problem = ScanProblem(*rows, a, dt_weight, dt_bias, skip, None, 16, 16, True)
+    problem = ScanProblem(*rows, a, dt_weight, dt_bias, skip, None, size, size, True)
     x, taps = x.to(dtype), torch.randn(channels, 1, 3, 3)
     with compiling(target) as compiled:
         backend.forward(problem, False)

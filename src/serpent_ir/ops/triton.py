@@ -95,10 +95,9 @@ class Plan:
             chunk = min(LONGEST_CHUNK, max(64, power_of_two(8 * p.states)))
             while chunk > SMALLEST_CHUNK and p.batch * p.groups * parts * (steps // (chunk * abreast)) < needed:
                 chunk //= 2
-            plan = Plan(chunk, -(-steps // chunk), block, parts, abreast)
-            if chunk > SMALLEST_CHUNK:
+            if p.batch * p.groups * parts * (steps // (chunk * abreast)) >= needed:
                 break
-        return plan
+        return Plan(chunk, -(-steps // chunk), block, parts, abreast)
 
 
 def power_of_two(number: int) -> int:
@@ -147,13 +146,13 @@ class _Run:
         self.dt_weight, self.weight = weights
         self.dt_bias, self.skip = vectors
         self.strides = [stride for tensor in rows for stride in tensor.stride()[1:3]]
-        self.sizes = (p.height, p.width, p.channels, p.states, p.rank)
+        self.sizes = (p.height, p.width, p.channels, p.states)
         self.cut = (self.plan.chunks, self.plan.chunk, p.groups * self.plan.parts)
         widest = max(p.channels, p.streams * p.states, p.directions * p.rank, *self.strides)
         self.options = {
             "K": p.directions,
             "G": p.groups,
-            "LOW_RANK": p.dt_weight is not None,
+            "R": p.rank,
             "BIAS": p.dt_bias is not None,
             "WEIGHT": p.weight is not None,
             "SOFTPLUS": p.softplus,
@@ -184,7 +183,7 @@ class _Run:
                 self.kernels.outputs[(self.programs,)](
                     self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight,
                     states, total, y, *self.sizes, *self.cut, axis, *self.strides,
-                    SKIP=p.skip is not None, **self.options,
+                    SKIP=p.skip is not None, APART=p.x.dtype != torch.float32, **self.options,
                 )  # fmt: skip
         return last
 
@@ -216,7 +215,7 @@ class _Run:
                     self.x, self.dt, self.b, self.c, self.a, self.dt_weight, self.dt_bias, self.skip, self.weight,
                     grad_y, states, adjoints, noted, total, x, dt, b, c, a, dt_weight, dt_bias, skip, weight,
                     p.batch, *self.sizes, *self.cut, axis, *self.strides,
-                    SKIP=p.skip is not None, **self.options,
+                    SKIP=p.skip is not None, APART=p.x.dtype != torch.float32, **self.options,
                 )  # fmt: skip
         return [
             x,

@@ -7,7 +7,7 @@ are stretches of a sequence by position, also for directions that read backwards
 of pixels takes a whole number of tiles, so that pixels within one are equally far apart; steps past the end of a line
 have step size zero, and change nothing.
 
-Tensors, dense unless strides are said: x, y (B, L, D); dt (B, L, K, R), or (B, L, 1, D) when not LOW_RANK; b, c
+Tensors, dense unless strides are said: x, y (B, L, D); dt (B, L, K, R), or (B, L, 1, D) when R = 0; b, c
 (B, L, S, N), S = K directions or G groups; a (K, N, D), times log2(e); dt_weight (K, R, D); weight (K, N, D); dt_bias,
 skip (K, D); states of chunks (B, K, C, N, D), sums of their step sizes (B, K, C, D). State arithmetic is float32.
 Offsets within an image are 32 bits wide where that is enough, else (WIDE) 64; all others are 64 bits wide.
@@ -146,21 +146,23 @@ def _where_valid(valid, rows, STEPS: tl.constexpr):
 
 @triton.jit
 def _step_sizes(
-    dt, dt_weight, bias, pixels, valid, stride, D, R, mask,
-    LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr, STEPS: tl.constexpr,
+    dt, dt_weight, bias, pixels, valid, stride, D, mask,
+    R: tl.constexpr, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """Step sizes of the block's channels at each pixel; zero where there is none: the state then stays as it is."""
     raw = ()
-    if LOW_RANK:
+    if R > 0:
         for _ in tl.static_range(STEPS):
             raw = raw + (bias,)
-        for r in range(R):
-            weight = _load(dt_weight + r * D, mask, EVEN)
-            more = ()
-            for step in tl.static_range(STEPS):
-                low = tl.load(dt + r + pixels[step] * stride).to(tl.float32)
-                more = more + (raw[step] + weight * low,)
-            raw = more
+        UNROLL: tl.constexpr = 4 if R % 4 == 0 else 2 if R % 2 == 0 else 1
+        for first in range(0, R, UNROLL):
+            for r in tl.static_range(UNROLL):
+                weight = _load(dt_weight + (first + r) * D, mask, EVEN)
+                more = ()
+                for step in tl.static_range(STEPS):
+                    low = tl.load(dt + first + r + pixels[step] * stride).to(tl.float32)
+                    more = more + (raw[step] + weight * low,)
+                raw = more
     else:
         for step in tl.static_range(STEPS):
             raw = raw + (bias + _load(dt + pixels[step] * stride, mask, EVEN),)
@@ -176,9 +178,9 @@ def _step_sizes(
 @triton.jit(do_not_specialize=SIZES)
 def summarise(
     x, dt, b, c, a, dt_weight, dt_bias, weight, grad_y, states, adjoints, sums,
-    height, width, D, N, R, chunks, chunk, blocks,
+    height, width, D, N, chunks, chunk, blocks,
     dt_pixel, dt_stream, b_pixel, b_stream, c_pixel, c_stream,
-    K: tl.constexpr, G: tl.constexpr, LOW_RANK: tl.constexpr, BIAS: tl.constexpr, WEIGHT: tl.constexpr,
+    K: tl.constexpr, G: tl.constexpr, R: tl.constexpr, BIAS: tl.constexpr, WEIGHT: tl.constexpr,
     SOFTPLUS: tl.constexpr, ADJOINT: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr,
     STEPS: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -193,7 +195,7 @@ def summarise(
     first = image * height * width  # pixel of the image
     x += first * D + d
     grad_y += first * D + d
-    dt += first * dt_pixel + (k * dt_stream if LOW_RANK else d)
+    dt += first * dt_pixel + (k * dt_stream if R else d)
     b += first * b_pixel + (k * G + group) * b_stream
     c += first * c_pixel + (k * G + group) * c_stream
     place = (image * K + k) * chunks + tl.minimum(at, chunks - 1)
@@ -204,7 +206,7 @@ def summarise(
     for index in range(chunk // STEPS):
         pixels, valid = _tile(k, at, index, chunk, height, width, K, WIDE, STEPS)
         sizes = _step_sizes(
-            dt, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, R, mask, LOW_RANK, SOFTPLUS, EVEN, STEPS
+            dt, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, mask, R, SOFTPLUS, EVEN, STEPS
         )
         drive = _products(sizes, _rows(x, pixels, D, mask, EVEN, STEPS), STEPS)
         if ADJOINT:
@@ -283,11 +285,14 @@ def carry(
 
 
 @triton.jit
-def _add(total, result, offset, value, mask, is_first, is_last):
-    """Adds a row to `total`, where the first one begins; the last sum goes to `result`."""
+def _add(total, result, offset, value, mask, is_first, is_last, APART: tl.constexpr):
+    """Adds to `total`, where the first one begins; the last sum goes to `result`, which is the same if not APART."""
     value += tl.load(total + offset, mask=mask & (is_first == 0), other=0.0)
-    if is_last:
-        tl.store(result + offset, value, mask=mask)
+    if APART:
+        if is_last:
+            tl.store(result + offset, value, mask=mask)
+        else:
+            tl.store(total + offset, value, mask=mask)
     else:
         tl.store(total + offset, value, mask=mask)
 
@@ -295,9 +300,9 @@ def _add(total, result, offset, value, mask, is_first, is_last):
 @triton.jit(do_not_specialize=SIZES)
 def outputs(
     x, dt, b, c, a, dt_weight, dt_bias, skip, weight, states, total, y,
-    height, width, D, N, R, chunks, chunk, blocks, axis,
+    height, width, D, N, chunks, chunk, blocks, axis,
     dt_pixel, dt_stream, b_pixel, b_stream, c_pixel, c_stream,
-    K: tl.constexpr, G: tl.constexpr, LOW_RANK: tl.constexpr, BIAS: tl.constexpr, SKIP: tl.constexpr,
+    K: tl.constexpr, G: tl.constexpr, R: tl.constexpr, BIAS: tl.constexpr, SKIP: tl.constexpr, APART: tl.constexpr,
     WEIGHT: tl.constexpr, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr,
     STEPS: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -311,7 +316,7 @@ def outputs(
     first = image * height * width  # pixel of the image
     for half in range(2 if K > 1 else 1):
         k = axis + half * (K // 2)
-        dt_k = dt + first * dt_pixel + (k * dt_stream if LOW_RANK else d)
+        dt_k = dt + first * dt_pixel + (k * dt_stream if R else d)
         b_k = b + first * b_pixel + (k * G + group) * b_stream
         c_k = c + first * c_pixel + (k * G + group) * c_stream
         entering = states + ((image * K + k) * chunks + tl.minimum(at, chunks - 1)) * N * D + d
@@ -319,9 +324,8 @@ def outputs(
         for index in range(chunk // STEPS):
             pixels, valid = _tile(k, at, index, chunk, height, width, K, WIDE, STEPS)
             sizes = _step_sizes(
-                dt_k, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, R, mask,
-                LOW_RANK, SOFTPLUS, EVEN, STEPS,
-            )  # fmt: skip
+                dt_k, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, mask, R, SOFTPLUS, EVEN, STEPS
+            )
             inputs = _rows(x + first * D + d, pixels, D, mask, EVEN, STEPS)
             drive = _products(sizes, inputs, STEPS)
             results = ()
@@ -342,7 +346,7 @@ def outputs(
                 tl.store(entering + n * D, h, mask=stored)
             for step in tl.static_range(STEPS):
                 offset = first * D + d + pixels[step] * D
-                _add(total, y, offset, results[step], stored & valid[step], k == 0, k == K - 1)
+                _add(total, y, offset, results[step], stored & valid[step], k == 0, k == K - 1, APART)
             tl.debug_barrier()  # what was stored is read again
 
 
@@ -366,9 +370,9 @@ def _accumulate(pointer, value, mask, is_first):
 def gradients(
     x, dt, b, c, a, dt_weight, dt_bias, skip, weight, grad_y, states, adjoints, scratch,
     total, grad_x, grad_dt, grad_b, grad_c, grad_a, grad_dt_weight, grad_dt_bias, grad_skip, grad_weight,
-    batch, height, width, D, N, R, chunks, chunk, blocks, axis,
+    batch, height, width, D, N, chunks, chunk, blocks, axis,
     dt_pixel, dt_stream, b_pixel, b_stream, c_pixel, c_stream,
-    K: tl.constexpr, G: tl.constexpr, LOW_RANK: tl.constexpr, BIAS: tl.constexpr, SKIP: tl.constexpr,
+    K: tl.constexpr, G: tl.constexpr, R: tl.constexpr, BIAS: tl.constexpr, SKIP: tl.constexpr, APART: tl.constexpr,
     WEIGHT: tl.constexpr, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr,
     STEPS: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -387,23 +391,23 @@ def gradients(
     first = image * length  # pixel of the image
     of_part = (part * batch + image) * length  # and in sums over the channels of a block
     tiles = chunk // STEPS
+    UNROLL: tl.constexpr = 4 if R % 4 == 0 else 2 if R % 2 == 0 else 1
     noted = scratch + (image * chunks + tl.minimum(at, chunks - 1)) * (tiles - 1) * N * D + d
     for half in range(2 if K > 1 else 1):
         k = axis + half * (K // 2)
-        dt_k = dt + first * dt_pixel + (k * dt_stream if LOW_RANK else d)
+        dt_k = dt + first * dt_pixel + (k * dt_stream if R else d)
         b_k = b + first * b_pixel + (k * G + group) * b_stream
         c_k = c + first * c_pixel + (k * G + group) * c_stream
         rows_of_k = (of_part * K * G + k * G + group) * N
-        grad_dt_k = grad_dt + ((of_part * K + k) * R if LOW_RANK else first * D + d)
+        grad_dt_k = grad_dt + ((of_part * K + k) * R if R else first * D + d)
         place = (image * K + k) * chunks + tl.minimum(at, chunks - 1)
         bias = (_load(dt_bias + k * D + d, mask, EVEN) if BIAS else 0.0) + tl.zeros([CHUNKS, BLOCK], tl.float32)
 
         for tile in range(tiles - 1):
             pixels, valid = _tile(k, at, tile, chunk, height, width, K, WIDE, STEPS)
             sizes = _step_sizes(
-                dt_k, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, R, mask,
-                LOW_RANK, SOFTPLUS, EVEN, STEPS,
-            )  # fmt: skip
+                dt_k, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, mask, R, SOFTPLUS, EVEN, STEPS
+            )
             drive = _products(sizes, _rows(x + first * D + d, pixels, D, mask, EVEN, STEPS), STEPS)
             for n in range(N):
                 rate = _load(a + (k * N + n) * D + d, mask, EVEN)
@@ -420,9 +424,8 @@ def gradients(
             tile = tiles - 1 - back
             pixels, valid = _tile(k, at, tile, chunk, height, width, K, WIDE, STEPS)
             sizes = _step_sizes(
-                dt_k, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, R, mask,
-                LOW_RANK, SOFTPLUS, EVEN, STEPS,
-            )  # fmt: skip
+                dt_k, dt_weight + k * R * D + d, bias, pixels, valid, dt_pixel, D, mask, R, SOFTPLUS, EVEN, STEPS
+            )
             inputs = _rows(x + first * D + d, pixels, D, mask, EVEN, STEPS)
             grads = _where_valid(valid, _rows(grad_y + first * D + d, pixels, D, mask, EVEN, STEPS), STEPS)
             through_b = _zeros(STEPS, CHUNKS, BLOCK)  # sum_n g b
@@ -481,18 +484,20 @@ def gradients(
                 direct = _load(skip + k * D + d, mask, EVEN) if SKIP else 0.0
                 value = sizes[step] * through_b[step] + direct * grads[step]
                 offset = first * D + d + pixels[step] * D
-                _add(total, grad_x, offset, value, stored & valid[step], k == 0, k == K - 1)
-            if LOW_RANK:
-                for r in range(R):
-                    factor = _load(dt_weight + (k * R + r) * D + d, mask, EVEN)
-                    sum_of_factor = tl.zeros([CHUNKS, BLOCK], tl.float32)
-                    for step in tl.static_range(STEPS):
-                        low = tl.load(dt_k + r + pixels[step] * dt_pixel).to(tl.float32)
-                        sum_of_factor += raws[step] * low
-                        projected = tl.sum(raws[step] * factor, axis=1, keep_dims=True)
-                        there = valid[step] & (at < chunks)
-                        tl.store(grad_dt_k + r + pixels[step] * (K * R), projected, mask=there)
-                    _accumulate(grad_dt_weight + (place * R + r) * D + d, sum_of_factor, stored, back == 0)
+                _add(total, grad_x, offset, value, stored & valid[step], k == 0, k == K - 1, APART)
+            if R > 0:
+                for start in range(0, R, UNROLL):
+                    for more in tl.static_range(UNROLL):
+                        r = start + more
+                        factor = _load(dt_weight + (k * R + r) * D + d, mask, EVEN)
+                        sum_of_factor = tl.zeros([CHUNKS, BLOCK], tl.float32)
+                        for step in tl.static_range(STEPS):
+                            low = tl.load(dt_k + r + pixels[step] * dt_pixel).to(tl.float32)
+                            sum_of_factor += raws[step] * low
+                            projected = tl.sum(raws[step] * factor, axis=1, keep_dims=True)
+                            there = valid[step] & (at < chunks)
+                            tl.store(grad_dt_k + r + pixels[step] * (K * R), projected, mask=there)
+                        _accumulate(grad_dt_weight + (place * R + r) * D + d, sum_of_factor, stored, back == 0)
             else:
                 for step in tl.static_range(STEPS):
                     tl.store(grad_dt_k + pixels[step] * D, raws[step], mask=stored & valid[step])
