@@ -54,6 +54,26 @@ def test_the_best_of_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose(torch.device("cuda")) == Choice("portable", "triton is not available: it is not installed")
 
 
+@pytest.mark.parametrize(
+    ("capability", "hip", "compiler", "problem"),
+    [
+        ((9, 0), None, "/usr/bin/cc", None),
+        ((7, 0), None, "/usr/bin/cc", "the device's compute capability is 7.0, and it needs 7.5"),
+        ((7, 0), "6.3", "/usr/bin/cc", None),
+        ((9, 0), None, None, "Triton needs a C compiler (cc, gcc or clang) to launch kernels, and there is none"),
+    ],
+)
+def test_devices_and_machines_without_what_triton_needs(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], hip: str | None, compiler: str | None, problem: str
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(shutil, "which", lambda name: compiler)
+    assert triton._why_not_on.__wrapped__(torch.device("cuda")) == problem
+
+
 def test_triton_runs_on_the_cpu_only_when_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(BackendError, match="cannot run on cpu: it runs on CUDA and ROCm devices, not on cpu"):

@@ -49,7 +49,7 @@ def sequence(**changes: Any) -> dict[str, Any]:
         ({"B": torch.empty(2, 3, 9, device="meta")}, DeviceError, "B lies on meta, u on cpu"),
         ({"A": torch.zeros(4, 3)}, RangeError, "A has entries from 0 to 0; expected negative entries only"),
         ({"A": torch.full((4, 3), float("nan"))}, RangeError, "A has entries from nan"),
-        ({"backend": "cuda"}, UnknownNameError, "backend 'cuda'; expected one of native, portable"),
+        ({"backend": "cuda"}, UnknownNameError, "backend 'cuda'; expected one of native, triton, portable"),
     ],
 )
 def test_sequence(changes: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -10,7 +10,7 @@ from tolerances import RELATIVE, relative_error
 from torch import Tensor
 
 from serpent_ir.models import create_model
-from serpent_ir.ops import selective_scan, selective_scan_2d, use_backend
+from serpent_ir.ops import selective_scan, selective_scan_2d, triton, use_backend
 from serpent_ir.ops.backends import choose
 
 pytestmark = pytest.mark.gpu
@@ -66,6 +66,29 @@ def test_half_precision_agrees_with_double_precision(
     expected = with_gradients([argument.double() for argument in arguments], direction, "portable")
     for value, oracle in zip(found, expected, strict=True):
         assert relative_error(value, oracle) < RELATIVE[value.dtype]
+
+
+@by_scale
+def test_wide_offsets(
+    monkeypatch: pytest.MonkeyPatch, map_problem: Problem, divisor: int, channels: int, states: int, rank: int
+) -> None:
+    """The same bits as with narrow ones."""
+    arguments = [a.cuda() for a in map_problem(1, 256 // divisor, 256 // divisor, channels, 4, states, rank)]
+    direction = torch.randn_like(arguments[0])
+    narrow = with_gradients(arguments, direction, "triton")
+    monkeypatch.setattr(triton, "WIDE_FROM", 1)
+    wide = with_gradients(arguments, direction, "triton")
+    errors = [relative_error(a, b.double()) for a, b in zip(wide, narrow, strict=True)]
+    assert max(errors) < 1e-6, errors
+
+
+def test_a_long_memory_of_equal_steps() -> None:
+    """What the device's exponential is off by adds up over a thousand steps when all of them are the same."""
+    u = torch.ones(1, 4, 20_000, device="cuda")
+    rows = torch.ones(1, 3, 20_000, device="cuda")
+    arguments = u, 1e-3 * u, -torch.tensor([0.5, 1.0, 2.0], device="cuda").expand(4, 3), rows, rows
+    expected = selective_scan(*(t.double() for t in arguments), backend="portable")
+    assert relative_error(selective_scan(*arguments, backend="triton"), expected) < 3e-4
 
 
 def test_a_long_sequence(map_problem: Problem) -> None:
@@ -155,6 +178,7 @@ def test_in_a_cuda_graph() -> None:
     model, image = create_model("serpent-b").cuda().eval(), torch.rand(1, 3, 256, 256, device="cuda")
     with torch.no_grad():
         stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             model(image)  # compiles the kernels
         torch.cuda.current_stream().wait_stream(stream)

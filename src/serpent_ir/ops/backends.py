@@ -71,8 +71,9 @@ def choose(device: torch.device, argument: str | None = None, dtype: torch.dtype
     problem = why_unavailable(best, device, dtype)
     if problem is not None:
         return Choice("portable", f"{best} is not available: {problem}")
-    kernels = f"the compiled kernels ({native.instruction_set()})" if best == "native" else "its kernels"
-    return Choice(best, f"{kernels} are the fastest on {device.type}")
+    if best == "triton":
+        return Choice(best, "its kernels are made for such devices")
+    return Choice(best, f"the compiled kernels ({native.instruction_set()}) are the fastest on the CPU")
 
 
 def runs_natively(device: torch.device) -> bool:

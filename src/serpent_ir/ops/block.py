@@ -3,7 +3,7 @@
 On CPU tensors of one type, float32 or float64, and where the scan runs on Triton, `conv_silu` and `norm_gate` are the
 operators `serpent::conv_silu` and `serpent::norm_gate`: compiled or Triton kernels that keep only their arguments for
 the backward pass, or, on the portable backend, plain torch. Everything else (other devices and types, autocast on
-the CPU) is plain torch with its own autograd.
+the CPU) is plain torch with its own autograd. Unlike it, the operators refuse empty maps and second gradients.
 
 The operators are defined with `torch.library.Library`: a call costs a third of what `torch.library.custom_op` takes.
 """
@@ -23,7 +23,7 @@ from serpent_ir.ops.native_block import DTYPES, check_convolution, check_gate
 from serpent_ir.ops.scan_operator import no_second_gradient
 
 aten, ops = torch.ops.aten, torch.ops.serpent
-MOST_CHANNELS = 8192  # that a Triton kernel takes: it holds whole pixels
+MOST_CHANNELS = 4096  # that the Triton kernel of a norm takes: it holds whole pixels
 
 
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -67,13 +67,15 @@ def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float
 
 
 def _has_operator(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
-    first, dtype = maps[0], maps[0].dtype
-    if any(tensor.dtype != dtype for tensor in maps):
+    device, dtype = maps[0].device, maps[0].dtype
+    if device.type not in ("cpu", "cuda") or any(tensor.dtype != dtype for tensor in maps):
         return False
-    if first.device.type == "cpu" and (dtype in DTYPES or torch.is_autocast_enabled("cpu")):
-        return not torch.is_autocast_enabled("cpu") and all(tensor.dtype == dtype for tensor in parameters)
+    if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        return False
+    if device.type == "cpu" and dtype in DTYPES:
+        return all(tensor.dtype == dtype for tensor in parameters)
     fitting = all(tensor.dtype in (dtype, torch.float32) for tensor in parameters)
-    return fitting and first.shape[-1] <= MOST_CHANNELS and _runs_on_triton(first.device, dtype)
+    return fitting and maps[0].shape[-1] <= MOST_CHANNELS and _runs_on_triton(device, dtype)
 
 
 @torch.compiler.assume_constant_result
@@ -81,15 +83,19 @@ def _runs_on_triton(device: torch.device, dtype: torch.dtype) -> bool:
     return choose(device, None, dtype).backend == "triton"
 
 
-def _kernels(x: Tensor) -> Any:
-    """The functions that have kernels for maps like x; None where there is plain torch only."""
-    if runs_natively(x.device):
-        return native_block
-    if not _runs_on_triton(x.device, x.dtype):
-        return None
-    from serpent_ir.ops import triton_block
+def _backend(x: Tensor) -> str:
+    """The backend for maps like x."""
+    return "native" if runs_natively(x.device) else choose(x.device, None, x.dtype).backend
 
-    return triton_block
+
+def _kernels(x: Tensor, backend: str) -> Any:
+    """The functions that have the kernels of a backend ("" for the usual choice); None for plain torch."""
+    backend = backend or _backend(x)
+    if backend == "triton":
+        from serpent_ir.ops import triton_block
+
+        return triton_block
+    return native_block if backend == "native" else None
 
 
 def _conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -107,7 +113,9 @@ def _norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: floa
 # -- the operators ----------------------------------------------------------------------------------------------------
 
 _library = torch.library.Library("serpent", "FRAGMENT")
-_CONV, _GATE = "Tensor x, Tensor weight, Tensor bias", "Tensor y, Tensor z, Tensor weight, Tensor bias, float epsilon"
+# backend: that of the kernels, "" for the usual choice; a backward pass, which may run elsewhere, stays with its own.
+_CONV = "Tensor x, Tensor weight, Tensor bias, str backend=''"
+_GATE = "Tensor y, Tensor z, Tensor weight, Tensor bias, float epsilon, str backend=''"
 
 
 def _define(name: str, schema: str) -> Any:
@@ -122,16 +130,16 @@ def _define(name: str, schema: str) -> Any:
 
 
 @_define("conv_silu", f"({_CONV}) -> Tensor")
-def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if kernels := _kernels(x):
+def _(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "") -> Tensor:
+    if kernels := _kernels(x, backend):
         return kernels.convolve(x, weight, bias, x.new_empty(x.shape))
     check_convolution(x, weight, bias)
     return _conv_silu(x, weight, bias).contiguous()
 
 
 @_define("conv_silu_backward", f"(Tensor grad, {_CONV}) -> (Tensor, Tensor, Tensor)")
-def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    if kernels := _kernels(x):
+def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str = "") -> tuple[Tensor, ...]:
+    if kernels := _kernels(x, backend):
         return kernels.convolve_backward(grad, x, weight, bias)
     before = aten.silu_backward(grad, _convolution(x, weight, bias)).permute(0, 3, 1, 2)
     settings = bias.shape, (1, 1), (1, 1), (1, 1), False, (0, 0), x.shape[3], (True, True, True)
@@ -140,16 +148,18 @@ def _(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ..
 
 
 @_define("norm_gate", f"({_GATE}) -> Tensor")
-def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    if kernels := _kernels(y):
+def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float, backend: str = "") -> Tensor:
+    if kernels := _kernels(y, backend):
         return kernels.gate(y, z, weight, bias, epsilon, y.new_empty(y.shape))
     check_gate(y, z, weight, bias)
     return _norm_gate(y, z, weight, bias, epsilon).contiguous()
 
 
 @_define("norm_gate_backward", f"(Tensor grad, {_GATE}) -> (Tensor, Tensor, Tensor, Tensor)")
-def _(grad: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, ...]:
-    if kernels := _kernels(y):
+def _(
+    grad: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float, backend: str = ""
+) -> tuple[Tensor, ...]:
+    if kernels := _kernels(y, backend):
         return kernels.gate_backward(grad, y, z, weight, bias, epsilon)
     normal, mean, scale = aten.native_layer_norm(y, y.shape[-1:], weight, bias, epsilon)
     grad_z = aten.silu_backward(grad * normal, z)
@@ -181,20 +191,23 @@ for _name, _positions in {
 
 
 def _save_convolution(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+    *tensors, backend = inputs
+    ctx.backend = backend or _backend(tensors[0])
+    ctx.save_for_backward(*tensors)
 
 
 def _convolution_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return tuple(ops.conv_silu_backward(grad, *ctx.saved_tensors))
+    return (*ops.conv_silu_backward(grad, *ctx.saved_tensors, ctx.backend), None)
 
 
 def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.epsilon = inputs
+    *tensors, ctx.epsilon, backend = inputs
+    ctx.backend = backend or _backend(tensors[0])
     ctx.save_for_backward(*tensors)
 
 
 def _gate_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return (*ops.norm_gate_backward(grad, *ctx.saved_tensors, ctx.epsilon), None)
+    return (*ops.norm_gate_backward(grad, *ctx.saved_tensors, ctx.epsilon, ctx.backend), None, None)
 
 
 torch.library.register_autograd(

@@ -178,7 +178,11 @@ class ScanProblem:
         expected = (("the gradient of y", grad_y, self.x.shape, self.x.dtype), ("kept", kept, shape, self.state_dtype))
         for name, tensor, form, dtype in expected:
             if tensor.shape != form:
-                raise ShapeError(f"{name} has shape {tuple(tensor.shape)}", str(tuple(form)))
+                raise ShapeError(
+                    f"{name} has shape {tuple(tensor.shape)}",
+                    str(tuple(form)),
+                    "A compiled function stays with the backend that it was compiled with: use the same one.",
+                )
             if tensor.dtype != dtype:
                 raise DtypeError(f"{name} of {tensor.dtype}", str(dtype))
             if tensor.device != self.x.device:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import math
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import Tensor
 from serpent_ir.errors import ShapeError
 from serpent_ir.ops.problem import ScanProblem
 
+OLDEST_DEVICE = (7, 5)
+"""The least compute capability of an NVIDIA device that the kernels have been compiled for."""
 OLDEST = (3, 3)
 """The first version of Triton whose language has the tuples that the kernels are made of."""
 STEPS = 4
@@ -43,15 +46,28 @@ def why_unavailable(device: torch.device, dtype: torch.dtype | None = None) -> s
         return f"it runs on CUDA and ROCm devices, not on {device.type}"
     if dtype == torch.float64:
         return "its states are float32, not float64"
-    return _why_not_installed()
+    return _why_not_installed() or _why_not_on(device)
+
+
+@functools.cache
+def _why_not_on(device: torch.device) -> str | None:
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return None
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.hip is None and capability < OLDEST_DEVICE:
+        oldest = ".".join(map(str, OLDEST_DEVICE))
+        return f"the device's compute capability is {capability[0]}.{capability[1]}, and it needs {oldest}"
+    if "CC" not in os.environ and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        return "Triton needs a C compiler (cc, gcc or clang) to launch kernels, and there is none"
+    return None
 
 
 @functools.cache
 def _why_not_installed() -> str | None:
     try:
         import triton
-    except ImportError as error:
-        return f"the package triton is not installed ({error})"
+    except Exception as error:  # whatever a broken installation raises
+        return f"the package triton cannot be imported ({error})"
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
         return (
             f"triton {triton.__version__} is too old; it needs {'.'.join(map(str, OLDEST))}, which comes with torch 2.7"
@@ -262,7 +278,8 @@ class _Run:
         self.kernels.carry[(batch * directions * groups * blocks,)](
             states, sums, self.a, starts_, last_, groups_, sums_,
             chunks, CHUNKS_OF_GROUP, elements, channels, blocks,
-            K=directions, FLIP=flip, APPLY=APPLY, HAS_STARTS=starts is not None, BLOCK=_CARRY_BLOCK, num_warps=4,
+            K=directions, FLIP=flip, APPLY=APPLY, HAS_STARTS=starts is not None,
+            BLOCK=_CARRY_BLOCK, num_warps=4, num_stages=1,
         )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from serpent_ir.errors import ShapeError
 from serpent_ir.ops import triton_block_kernels as kernels
 from serpent_ir.ops.native_block import check_convolution, check_gate, check_like, check_output, with_dense_channels
 from serpent_ir.ops.triton import multiprocessors, on_device, power_of_two
 
-WARPS = 4
 NUMBERS = {"one pass": 1024, "with sums": 512}
 """Numbers of a map that a program works on at a time; sums over pixels take registers of their own."""
 PROGRAMS_PER_MULTIPROCESSOR = 8
@@ -35,17 +35,17 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> 
     x, grad, taps = with_dense_channels(x), grad.contiguous(), _taps(weight)
     before, grad_x = grad.new_empty(grad.shape), grad.new_empty(grad.shape)
     pixels, block, blocks = _cut(x, "with sums")
-    tiles = -(-x[..., 0].numel() // pixels)
+    tiles = -(-_count(x) // pixels)
     parts = max(1, min(tiles, PROGRAMS_PER_MULTIPROCESSOR * multiprocessors(x.device) // blocks))
     sums = taps.new_empty(parts, 10, x.shape[3])
     with on_device(x.device):
         kernels.convolve_backward[(parts * blocks,)](
-            grad, x, taps, bias.contiguous(), before, sums, x[..., 0].numel(), *x.shape[1:], blocks, *x.stride()[:3],
-            PIXELS=pixels, BLOCK=block, num_warps=WARPS,
+            grad, x, taps, bias.contiguous(), before, sums, _count(x), *x.shape[1:], blocks, *x.stride()[:3],
+            PIXELS=pixels, BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip
     _convolve(before, taps.flip(0), taps, grad_x, forward=False)
-    total = sums.sum(0)
-    return grad_x, total[:9].t().reshape(weight.shape).to(weight.dtype), total[9].to(bias.dtype)
+    of_weights, of_bias = sums[:, :9].sum(0), sums[:, 9].sum(0)  # apart: results do not share memory
+    return grad_x, of_weights.t().contiguous().view(weight.shape).to(weight.dtype), of_bias.to(bias.dtype)
 
 
 def gate(y: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, out: Tensor) -> Tensor:
@@ -57,9 +57,9 @@ def gate(y: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor, epsilon: flo
     block = power_of_two(channels)
     pixels = max(1, NUMBERS["one pass"] // block)
     with on_device(y.device):
-        kernels.gate[(-(-len(rows) // pixels),)](
+        kernels.gate[(-(-_count(y) // pixels),)](
             y, rows, weight.contiguous(), bias.contiguous(), out, len(rows), rows.stride(0), channels, epsilon,
-            GATED=z is not None, PIXELS=pixels, BLOCK=block, num_warps=WARPS,
+            GATED=z is not None, PIXELS=pixels, BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip
     return out
 
@@ -75,15 +75,27 @@ def gate_backward(
     grad_y, grad_z = y.new_empty(y.shape), y.new_empty(y.shape)
     block = power_of_two(channels)
     pixels = max(1, NUMBERS["with sums"] // block)
-    programs = min(-(-len(rows) // pixels), PROGRAMS_PER_MULTIPROCESSOR * multiprocessors(y.device))
+    programs = min(-(-_count(y) // pixels), PROGRAMS_PER_MULTIPROCESSOR * multiprocessors(y.device))
     sums = y.new_empty(programs, 2, channels, dtype=torch.float32)
     with on_device(y.device):
         kernels.gate_backward[(programs,)](
             grad, y, rows, weight.contiguous(), bias.contiguous(), grad_y, grad_z, sums,
-            len(rows), rows.stride(0), channels, epsilon, PIXELS=pixels, BLOCK=block, num_warps=WARPS,
+            len(rows), rows.stride(0), channels, epsilon, PIXELS=pixels, BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip
-    total = sums.sum(0)
-    return grad_y, grad_z, total[0].to(weight.dtype), total[1].to(bias.dtype)
+    return grad_y, grad_z, sums[:, 0].sum(0).to(weight.dtype), sums[:, 1].sum(0).to(bias.dtype)
+
+
+def _warps(block: int) -> int:
+    """Four, or as many more as the channels of a pixel need to stay in registers."""
+    return max(4, min(16, block // 256))
+
+
+def _count(x: Tensor) -> int:
+    """Pixels of a map (..., D). Raises ShapeError for more than the kernels can count."""
+    count = x.numel() // x.shape[-1]
+    if count >= 2**31 - 2**16:
+        raise ShapeError(f"{count} pixels", "fewer than 2^31 for the backend triton")
+    return count
 
 
 def _taps(weight: Tensor) -> Tensor:
@@ -99,9 +111,9 @@ def _cut(x: Tensor, kind: str) -> tuple[int, int, int]:
 
 def _convolve(x: Tensor, taps: Tensor, bias: Tensor, out: Tensor, forward: bool) -> None:
     pixels, block, blocks = _cut(x, "one pass")
-    count = x[..., 0].numel()
+    count = _count(x)
     with on_device(x.device):
         kernels.convolve[(-(-count // pixels) * blocks,)](
             x, taps, bias, out, count, *x.shape[1:], blocks, *x.stride()[:3],
-            FORWARD=forward, PIXELS=pixels, BLOCK=block, num_warps=WARPS,
+            FORWARD=forward, PIXELS=pixels, BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip

@@ -14,11 +14,12 @@ SIZES = ["pixels", "height", "width", "blocks"]
 
 
 @triton.jit
-def _normalise(value, mask, D, epsilon):
-    """(value - mean) / deviation over the channels, zero where masked, and the deviation."""
+def _normalise(value, there, mask, D, epsilon):
+    """(value - mean) / deviation over the channels, zero where masked, and the deviation; one where no pixel is."""
     mean = tl.sum(value, axis=1, keep_dims=True) / D
     centred = tl.where(mask, value - mean, 0.0)
     deviation = tl.sqrt(tl.sum(centred * centred, axis=1, keep_dims=True) / D + epsilon)
+    deviation = tl.where(there, deviation, 1.0)
     return centred / deviation, deviation
 
 
@@ -28,11 +29,11 @@ def gate(
     GATED: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """LayerNorm(y) * SiLU(z) for PIXELS pixels of all D <= BLOCK channels; LayerNorm(y) when not GATED."""
-    pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)[:, None]
+    pixel = (tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)[:, None]).to(tl.int64)
     d = tl.arange(0, BLOCK)[None, :]
     mask = (pixel < pixels) & (d < D)
     value = tl.load(y + pixel * D + d, mask=mask, other=0.0).to(tl.float32)
-    normal, _ = _normalise(value, mask, D, epsilon)
+    normal, _ = _normalise(value, pixel < pixels, mask, D, epsilon)
     result = normal * tl.load(weight + d, mask=d < D).to(tl.float32) + tl.load(bias + d, mask=d < D).to(tl.float32)
     if GATED:
         gate = tl.load(z + pixel * z_stride + d, mask=mask, other=0.0).to(tl.float32)
@@ -52,10 +53,10 @@ def gate_backward(
     of_weight = tl.zeros([PIXELS, BLOCK], tl.float32)
     of_bias = tl.zeros([PIXELS, BLOCK], tl.float32)
     for tile in range(tl.program_id(0), tl.cdiv(pixels, PIXELS), tl.num_programs(0)):
-        pixel = tile * PIXELS + tl.arange(0, PIXELS)[:, None].to(tl.int64)
+        pixel = (tile * PIXELS + tl.arange(0, PIXELS)[:, None]).to(tl.int64)
         mask = (pixel < pixels) & (d < D)
         value = tl.load(y + pixel * D + d, mask=mask, other=0.0).to(tl.float32)
-        normal, deviation = _normalise(value, mask, D, epsilon)
+        normal, deviation = _normalise(value, pixel < pixels, mask, D, epsilon)
         gate = tl.load(z + pixel * z_stride + d, mask=mask, other=0.0).to(tl.float32)
         into = tl.load(grad + pixel * D + d, mask=mask, other=0.0).to(tl.float32)
         opened = tl.sigmoid(gate)
@@ -78,7 +79,8 @@ def _neighbours(x, pixel, d, height, width, image_stride, row_stride, pixel_stri
     """The 3 x 3 pixels around each of `pixel` (PIXELS, 1), numbers in an image after the other; zeros outside."""
     column = pixel % width
     row = pixel // width % height
-    centre = pixel // width // height * image_stride + row * row_stride + column * pixel_stride + d
+    image = (pixel // width // height).to(tl.int64)
+    centre = image * image_stride + row.to(tl.int64) * row_stride + column * pixel_stride + d
     values = ()
     for i in tl.static_range(-1, 2):
         for j in tl.static_range(-1, 2):
@@ -103,14 +105,14 @@ def convolve(
     FORWARD: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """SiLU of the convolution with its bias; when not FORWARD, the convolution alone."""
-    pixel = (tl.program_id(0) // blocks).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)[:, None]
+    pixel = tl.program_id(0) // blocks * PIXELS + tl.arange(0, PIXELS)[:, None]
     d = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)[None, :]
     mask = (pixel < pixels) & (d < D)
     values = _neighbours(x, pixel, d, height, width, image_stride, row_stride, pixel_stride, mask)
     result = _convolved(values, weight, bias, d, D, FORWARD)
     if FORWARD:
         result *= tl.sigmoid(result)
-    tl.store(out + pixel * D + d, result, mask=mask)
+    tl.store(out + pixel.to(tl.int64) * D + d, result, mask=mask)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -126,14 +128,14 @@ def convolve_backward(
         of_weights = of_weights + (tl.zeros([PIXELS, BLOCK], tl.float32),)
     of_bias = tl.zeros([PIXELS, BLOCK], tl.float32)
     for tile in range(part, tl.cdiv(pixels, PIXELS), parts):
-        pixel = tile * PIXELS + tl.arange(0, PIXELS)[:, None].to(tl.int64)
+        pixel = tile * PIXELS + tl.arange(0, PIXELS)[:, None]
         mask = (pixel < pixels) & (d < D)
         values = _neighbours(x, pixel, d, height, width, image_stride, row_stride, pixel_stride, mask)
         result = _convolved(values, weight, bias, d, D, True)
         opened = tl.sigmoid(result)
-        into = tl.load(grad + pixel * D + d, mask=mask, other=0.0).to(tl.float32)
+        into = tl.load(grad + pixel.to(tl.int64) * D + d, mask=mask, other=0.0).to(tl.float32)
         into *= opened * (1.0 + result * (1.0 - opened))
-        tl.store(before + pixel * D + d, into, mask=mask)
+        tl.store(before + pixel.to(tl.int64) * D + d, into, mask=mask)
         of_bias += into
         more = ()
         for tap in tl.static_range(9):
