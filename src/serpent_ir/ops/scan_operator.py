@@ -36,8 +36,12 @@ scan = torch.ops.serpent.scan.default
 scan_backward = torch.ops.serpent.scan_backward.default
 
 
-def _implementation(p: ScanProblem, backend: str) -> Any:
-    return _IMPLEMENTATIONS[choose(p.x.device, backend or None, p.x.dtype).backend]
+def _backend(p: ScanProblem, asked: str) -> str:
+    return choose(p.x.device, asked or None, p.x.dtype).backend
+
+
+def _implementation(p: ScanProblem, asked: str) -> Any:
+    return _IMPLEMENTATIONS[_backend(p, asked)]
 
 
 def _scan(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,9 +80,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     if not keep_states:
         raise RuntimeError("serpent::scan was called with keep_states=False, but a gradient is needed")
     ctx.settings = (problem.height, problem.width, problem.softplus)
-    ctx.backend = choose(
-        problem.x.device, backend or None, problem.x.dtype
-    ).backend  # a backward may run outside of use_backend
+    # A backward pass may run outside of use_backend, and elsewhere than where it was asked for.
+    ctx.backend = _backend(problem, backend)
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.save_for_backward(output[2], *problem.tensors)
     ctx.set_materialize_grads(False)

@@ -108,10 +108,11 @@ class Plan:
         for lanes in LANES:
             block = min(lanes, max(16, power_of_two(in_group)))
             parts, abreast = -(-in_group // block), lanes // block
+            blocks = p.batch * p.groups * parts
             chunk = min(LONGEST_CHUNK, max(64, power_of_two(8 * p.states)))
-            while chunk > SMALLEST_CHUNK and p.batch * p.groups * parts * (steps // (chunk * abreast)) < needed:
+            while chunk > SMALLEST_CHUNK and blocks * (steps // (chunk * abreast)) < needed:
                 chunk //= 2
-            if p.batch * p.groups * parts * (steps // (chunk * abreast)) >= needed:
+            if blocks * (steps // (chunk * abreast)) >= needed:
                 break
         return Plan(chunk, -(-steps // chunk), block, parts, abreast)
 
