@@ -55,11 +55,17 @@ def test_double_precision_and_gradcheck(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_inputs(backend: str, map_problem: Problem, dtype: torch.dtype) -> None:
+def test_half_precision_inputs(
+    backend: str, agree: Callable[..., None], map_problem: Problem, dtype: torch.dtype
+) -> None:
+    """Output and gradients, with parameters of half precision too; then with parameters in float32."""
     arguments = [a.to(dtype) for a in map_problem(1, 11, 6, 16, 4, 6)]
-    y = selective_scan_2d(*arguments, backend=backend)
-    assert y.dtype == dtype
-    assert relative_error(y, reference.selective_scan_2d(*arguments)) < RELATIVE[dtype]
+    agree(selective_scan_2d, reference.selective_scan_2d, arguments, backend=backend)
+    leaves = [a if position < 4 else a.float().requires_grad_() for position, a in enumerate(arguments)]
+    y = selective_scan_2d(*leaves, backend=backend)
+    assert y.dtype == dtype and relative_error(y, reference.selective_scan_2d(*leaves)) < RELATIVE[dtype]
+    gradients = torch.autograd.grad(y, leaves[4:], torch.ones_like(y))
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
 
 
 def test_first_direction_sees_only_what_lies_before(backend: str, map_problem: Problem) -> None:
