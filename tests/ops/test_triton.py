@@ -18,8 +18,8 @@ from serpent_ir.ops.block import conv_silu, norm_gate
 from serpent_ir.ops.problem import ScanProblem
 from serpent_ir.ops.scan_operator import scan, scan_backward
 
-pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+pytest.importorskip("triton", "3.7" if DEVICE.type == "cpu" else "3.3")  # older interpreters fail with numpy of today
 Problem = Callable[..., list[Tensor]]
 
 
