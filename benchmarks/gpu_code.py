@@ -1,6 +1,6 @@
 """What the Triton kernels compile to, for a GPU that need not be there: registers, spills, instructions of the loops.
 
-    python benchmarks/gpu_code.py [--architecture 90] [--output results/gpu_code.json]
+    python benchmarks/gpu_code.py [--architecture 90] [--quick] [--output results/gpu_code.json]
 
 A kernel is one warp, and a multiprocessor issues four warps' instructions at a time: where nothing waits, a loop of i
 instructions that advances s states of each thread by one step takes i / s / 128 clocks for each state and step. The
@@ -117,11 +117,12 @@ def main() -> None:
         "--architecture", type=int, default=90, help="compute capability times ten, such as 80, 90, 100"
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "gpu_code.json")
+    parser.add_argument("--quick", action="store_true", help="the first scale in float32 only")
     options = parser.parse_args()
     target = GPUTarget("cuda", options.architecture, 32)
     result: dict[str, Any] = {"triton": triton.__version__, "architecture": options.architecture, "kernels": {}}
-    for scale, sizes in SCALES.items():
-        for dtype in (torch.float32, torch.bfloat16):
+    for scale, sizes in list(SCALES.items())[: 1 if options.quick else None]:
+        for dtype in (torch.float32, torch.bfloat16)[: 1 if options.quick else None]:
             label = f"{scale}, {str(dtype).removeprefix('torch.')}"
             print(label)
             kernels = compile_all(target, *sizes, dtype).items()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from block_oracle import plain_conv_silu, plain_norm_gate
 from tolerances import RELATIVE
 from torch import Tensor, nn
 
@@ -17,16 +18,6 @@ from serpent_ir.ops.block import conv_silu, norm_gate
 
 needs_native = pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
 ops = torch.ops.serpent
-
-
-def plain_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    before = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[3]).permute(0, 2, 3, 1)
-    return before * torch.sigmoid(before)
-
-
-def plain_norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
-    mean, variance = y.mean(-1, keepdim=True), y.var(-1, keepdim=True, unbiased=False)
-    return ((y - mean) / (variance + epsilon).sqrt() * weight + bias) * z * torch.sigmoid(z)
 
 
 FUNCTIONS = {"conv_silu": (conv_silu, plain_conv_silu), "norm_gate": (norm_gate, plain_norm_gate)}

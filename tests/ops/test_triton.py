@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from block_oracle import plain_conv_silu, plain_norm_gate
 from tolerances import RELATIVE, relative_error
 from torch import Tensor
 
@@ -345,17 +346,6 @@ def test_no_variance_and_no_epsilon() -> None:
     with use_backend("triton"):
         (gradient,) = torch.autograd.grad(norm_gate(y, y, ones, ones, 0.0).sum(), [ones])
     assert torch.isfinite(gradient).all()
-
-
-def plain_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    channels_first = x.permute(0, 3, 1, 2)
-    before = torch.nn.functional.conv2d(channels_first, weight, bias, padding=1, groups=x.shape[3]).permute(0, 2, 3, 1)
-    return before * torch.sigmoid(before)
-
-
-def plain_norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    mean, variance = y.mean(-1, keepdim=True), y.var(-1, keepdim=True, unbiased=False)
-    return ((y - mean) / (variance + 1e-5).sqrt() * weight + bias) * z * torch.sigmoid(z)
 
 
 def test_a_model_runs_on_it() -> None:
