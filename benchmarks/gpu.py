@@ -4,9 +4,8 @@
     python benchmarks/gpu.py --tune [--seconds 1800]
     TRITON_INTERPRET=1 python benchmarks/gpu.py --device cpu --quick
 
-Parts, in this order:
-
 First, kernels are compiled by several processes at once; what a first call took (`first_seconds`) leaves that out.
+Then come the parts, in this order:
 
 - correctness: errors of output and gradients, small maps against the float64 loops, Serpent-H's maps against the
   portable backend in float64; equal bits of two runs; a map of 4096 x 4096. It refuses to go on when anything is wrong.

@@ -110,7 +110,7 @@ def _norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: floa
     return F.layer_norm(y, y.shape[-1:], weight, bias, epsilon) * F.silu(z)
 
 
-# -- the operators ----------------------------------------------------------------------------------------------------
+# -- the operators -----------------------------------------------------------------------------------------------------
 
 _library = torch.library.Library("serpent", "FRAGMENT")
 # backend: that of the kernels, "" for the usual choice; a backward pass, which may run elsewhere, stays with its own.

@@ -20,6 +20,11 @@ _INPUTS = ("x", "dt", "b", "c")
 _TENSORS = (*_INPUTS, "a", "dt_weight", "dt_bias", "skip", "weight")
 
 
+def state_dtype_of(x: Tensor) -> torch.dtype:
+    """The type of the states for inputs of x's type: float64 for float64, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 @dataclass(frozen=True)
 class ScanProblem:
     """One operator serves sequences and maps.
@@ -56,7 +61,7 @@ class ScanProblem:
 
     @property
     def state_dtype(self) -> torch.dtype:
-        return torch.float64 if self.x.dtype == torch.float64 else torch.float32
+        return state_dtype_of(self.x)
 
     def in_state_dtype(self) -> ScanProblem:
         """The same problem with inputs of the states' type."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from serpent_ir.errors import DeviceError, DtypeError, ShapeError
 from serpent_ir.ops.backends import check_name
-from serpent_ir.ops.problem import DTYPES
+from serpent_ir.ops.problem import DTYPES, state_dtype_of
 from serpent_ir.ops.scan_operator import scan
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
 
@@ -73,7 +73,7 @@ def selective_scan(
     if z is not None:
         _check_shape("z", z, "(B, D, L)", (batch, channels, length))
 
-    dtype = _state_dtype(u)
+    dtype = state_dtype_of(u)
     inputs = dtype if z is not None else _input_dtype(u, delta, B, C)  # the gate is applied before y is rounded
     x = u.to(inputs).transpose(1, 2)
     # A factor that is constant in time belongs to channel and state; the operator takes all of it as one weight of C,
@@ -159,7 +159,7 @@ def selective_scan_2d(
     _check_shape("dt_bias", dt_bias, "(K, D)", (directions, channels))
     _check_shape("D", D, "(K, D)", (directions, channels))
 
-    dtype, inputs = _state_dtype(x), _input_dtype(x, dt_low, B, C)
+    dtype, inputs = state_dtype_of(x), _input_dtype(x, dt_low, B, C)
     x_flat, low, b, c = (_converted(tensor, inputs).flatten(1, 2) for tensor in (x, dt_low, B, C))
     a, weight, bias, skip = (_converted(tensor, dtype) for tensor in (A, dt_weight, dt_bias, D))
     y, _, _ = scan(
@@ -181,13 +181,9 @@ def selective_scan_2d(
     return _converted(y.view(x.shape), x.dtype)
 
 
-def _state_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def _input_dtype(x: Tensor, *others: Tensor) -> torch.dtype:
     """The type of x if all have it, else that of the states."""
-    return x.dtype if all(tensor.dtype == x.dtype for tensor in others) else _state_dtype(x)
+    return x.dtype if all(tensor.dtype == x.dtype for tensor in others) else state_dtype_of(x)
 
 
 def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -152,16 +152,15 @@ class _Run:
         if self.plan.chunks * self.plan.chunk >= 2**31:
             raise ShapeError(f"{p.length} pixels", "fewer than 2^31 for the backend triton")
         self.x = p.x.contiguous()
-        rows = [_with_dense_rows(rows) for rows in (p.dt, p.b, p.c)]
+        self.dt, self.b, self.c = rows = [_with_dense_rows(rows) for rows in (p.dt, p.b, p.c)]
         # States come before channels, so that lanes read neighbours; and 2^x is faster than e^x.
         self.a = self.empty(p.directions, p.states, p.channels)
         torch.mul(p.a.transpose(1, 2), math.log2(math.e), out=self.a)
-        unused = self.a
-        weights = [unused if t is None else t.transpose(1, 2).contiguous() for t in (p.dt_weight, p.weight)]
-        vectors = [unused if t is None else t.contiguous() for t in (p.dt_bias, p.skip)]
-        self.dt, self.b, self.c = rows
-        self.dt_weight, self.weight = weights
-        self.dt_bias, self.skip = vectors
+        unused = self.a  # for what is not there: a kernel wants some address
+        self.dt_weight, self.weight = (
+            unused if t is None else t.transpose(1, 2).contiguous() for t in (p.dt_weight, p.weight)
+        )
+        self.dt_bias, self.skip = (unused if t is None else t.contiguous() for t in (p.dt_bias, p.skip))
         self.strides = [stride for tensor in rows for stride in tensor.stride()[1:3]]
         self.sizes = (p.height, p.width, p.channels, p.states)
         self.cut = (self.plan.chunks, self.plan.chunk, p.groups * self.plan.parts)

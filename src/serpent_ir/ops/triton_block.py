@@ -48,18 +48,18 @@ def convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> 
     return grad_x, of_weights.t().contiguous().view(weight.shape).to(weight.dtype), of_bias.to(bias.dtype)
 
 
-def gate(y: Tensor, z: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, out: Tensor) -> Tensor:
-    """`out` (..., D), dense, may be y: LayerNorm(y) * SiLU(z), or LayerNorm(y) when z is None; returns `out`."""
+def gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, epsilon: float, out: Tensor) -> Tensor:
+    """`out` (..., D), dense, may be y: LayerNorm(y) * SiLU(z); returns `out`."""
     check_gate(y, z, weight, bias)
     check_output(out, "y", y)
     y, channels = y.contiguous(), y.shape[-1]
-    rows = y.view(-1, channels) if z is None else with_dense_channels(z).reshape(-1, channels)
+    rows = with_dense_channels(z).reshape(-1, channels)
     block = power_of_two(channels)
     pixels = max(1, NUMBERS["one pass"] // block)
     with on_device(y.device):
         kernels.gate[(-(-_count(y) // pixels),)](
             y, rows, weight.contiguous(), bias.contiguous(), out, len(rows), rows.stride(0), channels, epsilon,
-            GATED=z is not None, PIXELS=pixels, BLOCK=block, num_warps=_warps(block),
+            PIXELS=pixels, BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip
     return out
 

@@ -26,18 +26,17 @@ def _normalise(value, there, mask, D, epsilon):
 @triton.jit(do_not_specialize=SIZES)
 def gate(
     y, z, weight, bias, out, pixels, z_stride, D, epsilon,
-    GATED: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr,
+    PIXELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """LayerNorm(y) * SiLU(z) for PIXELS pixels of all D <= BLOCK channels; LayerNorm(y) when not GATED."""
+    """LayerNorm(y) * SiLU(z) for PIXELS pixels of all D <= BLOCK channels."""
     pixel = (tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)[:, None]).to(tl.int64)
     d = tl.arange(0, BLOCK)[None, :]
     mask = (pixel < pixels) & (d < D)
     value = tl.load(y + pixel * D + d, mask=mask, other=0.0).to(tl.float32)
     normal, _ = _normalise(value, pixel < pixels, mask, D, epsilon)
     result = normal * tl.load(weight + d, mask=d < D).to(tl.float32) + tl.load(bias + d, mask=d < D).to(tl.float32)
-    if GATED:
-        gate = tl.load(z + pixel * z_stride + d, mask=mask, other=0.0).to(tl.float32)
-        result *= gate * tl.sigmoid(gate)
+    opening = tl.load(z + pixel * z_stride + d, mask=mask, other=0.0).to(tl.float32)
+    result *= opening * tl.sigmoid(opening)
     tl.store(out + pixel * D + d, result, mask=mask)
 
 

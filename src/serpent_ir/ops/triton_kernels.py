@@ -461,7 +461,7 @@ def gradients(
                     passed = decays[step] * g
                     product = passed * hs[step]
                     sum_of_a += product * sizes[step]
-                    row = tl.load(b_k + n + pixels[step] * b_pixel).to(tl.float32)
+                    row = tl.load(b_k + n + pixels[step] * b_pixel).to(tl.float32)  # again: registers are scarce
                     more_b = (through_b[step] + g * row,) + more_b
                     more_decay = (through_decay[step] + product * rate,) + more_decay
                 through_b = more_b
