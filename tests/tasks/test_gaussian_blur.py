@@ -55,7 +55,7 @@ def test_single_tap_changes_nothing() -> None:
     assert torch.equal(GaussianBlur(1, 3.0)(image), image)
 
 
-@pytest.mark.parametrize("taps,sigma", [(60, 3.0), (0, 3.0), (-1, 3.0), (61, 0.0), (61, -1.0), (61, float("nan"))])
+@pytest.mark.parametrize("taps,sigma", [(60, 3.0), (0, 3.0), (-1, 3.0), (61, -1.0), (61, float("nan"))])
 def test_impossible_kernel_is_refused(taps: int, sigma: float) -> None:
     with pytest.raises(RangeError):
         GaussianBlur(taps, sigma)
