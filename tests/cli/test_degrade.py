@@ -36,13 +36,40 @@ def test_results_do_not_depend_on_other_files(tmp_path: Path, folder: Path) -> N
 
 
 def test_options_reach_the_task(tmp_path: Path, folder: Path) -> None:
-    run(folder / "b.png", tmp_path / "out.png", "--option", "noise_sigma=0.01", "--option", "blur_sigma=1")
+    run(
+        folder / "b.png",
+        tmp_path / "out.png",
+        "--task",
+        "deblur",
+        "--option",
+        "noise_sigma=0.01",
+        "--option",
+        "blur_sigma=1",
+    )
     written = read_image(tmp_path / "out.png")
     expected = Degrader("deblur", 0, noise_sigma=0.01, blur_sigma=1).degrade_picture(
         read_image(folder / "b.png"), "b.png"
     )
     torch.testing.assert_close(written.pixels, expected.pixels.clamp(0, 1), rtol=0, atol=0.51 / 65535)
     assert written.pixels.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize(("task", "size"), [("sr4", (5, 8)), ("inpaint", (20, 30)), ("motion-deblur", (20, 30))])
+def test_other_tasks(tmp_path: Path, folder: Path, task: str, size: tuple[int, int]) -> None:
+    (folder / "b.png").rename(folder / "b.jpg")  # the content decides
+    run(folder, tmp_path / "out", "--task", task)
+    written = read_image(tmp_path / "out" / ("b.png" if task == "inpaint" else "b.jpg"))
+    assert written.pixels.shape[1:] == size
+    assert (written.alpha is not None) == (task == "inpaint")
+    if written.alpha is not None:
+        assert 0.02 < (written.alpha == 0).float().mean() < 0.6
+        assert run(folder / "b.jpg", "--task", task) == f"{folder / 'b-degraded.png'}\n"
+
+
+def test_a_task_of_ones_own(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "mine.json").write_text('[{"operator": "gaussian_noise", "sigma": 0.05}]')
+    run(folder / "b.png", tmp_path / "out.png", "--task", tmp_path / "mine.json")
+    assert (read_image(tmp_path / "out.png").pixels - 0.5).std().item() == pytest.approx(0.05, rel=0.1)
 
 
 def test_default_names(folder: Path) -> None:
@@ -64,7 +91,8 @@ def test_unknown_task_and_options(tmp_path: Path, folder: Path) -> None:
         (["--task", "unbake"], "unbake"),
         (["--option", "temperature=180"], "temperature"),
         (["--option", "noise_sigma"], "key=value"),
-        (["--option", "noise_sigma=-1"], "-1"),
+        (["--option", "noise=-1"], "-1"),
+        (["--task", "missing.json"], "missing.json cannot be read"),
     ):
         result = CliRunner().invoke(app, ["degrade", str(folder), str(tmp_path / "out"), *arguments])
         assert result.exit_code == 2, arguments

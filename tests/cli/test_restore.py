@@ -56,6 +56,24 @@ def test_one_file(tmp_path: Path, folder: Path, weights: str) -> None:
         assert (read_image(written).pixels - expected).abs().max() <= 1.5 / 255
 
 
+def test_degraded_and_restored_with_holes_and_without_a_task(tmp_path: Path, folder: Path) -> None:
+    options = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,), "in_channels": 4}
+    weights = tmp_path / "weights.safetensors"
+    save_model(create_model("serpent-b", **options), weights, task="inpaint")
+    clean, source, target = folder / "a.png", tmp_path / "holed.png", tmp_path / "filled.png"
+    result = CliRunner().invoke(app, ["degrade", str(clean), str(source), "--task", "inpaint"])
+    assert result.exit_code == 0, result.output
+    result = run(source, target, "--model", weights)
+    assert result.exit_code == 0, result.output
+    holed, filled = read_image(source), read_image(target)
+    assert holed.alpha is not None and filled.alpha is None
+    known = holed.alpha[0] == 1
+    assert 0.5 < known.float().mean() < 1
+    assert torch.equal(filled.pixels[:, known], read_image(clean).pixels[:, known])
+    result = run(clean, target, "--model", weights)
+    assert result.exit_code == 2 and "a.png has no transparency" in result.stderr
+
+
 def test_folder_with_bad_files(tmp_path: Path, folder: Path, weights: str) -> None:
     result = run(folder, tmp_path / "out", "--model", weights)
     assert result.exit_code == 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from serpent_ir import tasks
 from serpent_ir.errors import (
     CheckpointError,
     DeviceError,
@@ -19,7 +20,7 @@ from serpent_ir.errors import (
 from serpent_ir.images import Picture, read_image, write_image
 from serpent_ir.models import ModelCard, create_model, read_card, save_model
 from serpent_ir.ops.backends import choose
-from serpent_ir.restoration import Restorer
+from serpent_ir.restoration import Restorer, restore
 
 TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,), "directions": 1}
 
@@ -161,6 +162,116 @@ def test_a_model_that_enlarges(tmp_path: Path) -> None:
     assert picture.alpha is not None and picture.alpha.shape == (1, 15, 21)
     torch.testing.assert_close(picture.alpha[:, 7, 4:-4:3], alpha[:, 2, 1:-1], rtol=0, atol=1e-6)
     assert torch.equal(restorer.restore_picture(Picture(pixels)).pixels, picture.pixels)
+
+
+def test_super_resolution_takes_the_small_image(tmp_path: Path) -> None:
+    small = torch.rand(2, 3, 5, 7)
+    model = Affine()
+    restorer = Restorer("sr4", model, "cpu")
+    assert torch.equal(restorer(small), tasks.enlarge(small, 4).clamp(0, 1))
+    assert torch.equal(restorer(small[0]), restorer(small)[0]) and restorer.enlarge == 4
+    assert model.seen[0] == ((2, 3, 20, 28), torch.float32)
+    prepared = torch.rand(3, 19, 27)
+    assert torch.equal(restorer.restore_prepared(prepared), prepared)
+    picture = restorer.restore_picture(Picture(small[0], torch.full((1, 5, 7), 0.25), gray=True))
+    assert picture.pixels.shape == (3, 20, 28) and picture.gray
+    torch.testing.assert_close(picture.alpha, torch.full((1, 20, 28), 0.25))
+    enlarging = create_model("swinir-sr", embed_channels=12, depths=(1,), heads=(2,), window_size=4, upscale=2)
+    assert Restorer("sr2", enlarging, "cpu")(small).shape == (2, 3, 10, 14)  # not enlarged twice
+    write_image(Picture(small[0]), tmp_path / "small.png")
+    assert restore(tmp_path / "small.png", "sr2", Affine(), "cpu").shape == (3, 10, 14)
+
+
+class Filling(nn.Module):
+    """0.5 everywhere, after a look at what came in."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert image.shape[1] == 4 and set(image[:, 3].unique().tolist()) <= {0.0, 1.0}
+        assert (image[:, :3] * image[:, 3:] == 0).all()
+        return torch.full_like(image[:, :3], 0.5)
+
+
+def test_inpainting_fills_what_is_missing_and_keeps_the_rest() -> None:
+    restorer = Restorer("inpaint", Filling(), "cpu")
+    holed = torch.rand(2, 4, 6, 9)
+    filled, missing = restorer(holed), holed[:, 3:] > 0.5
+    assert torch.equal(filled, torch.where(missing, torch.tensor(0.5), holed[:, :3]))
+    assert torch.equal(restorer(holed[1]), filled[1]) and torch.equal(restorer.restore_prepared(holed), filled)
+    samples = holed[0].mul(255).to(torch.uint8)
+    assert torch.equal(restore(samples.permute(1, 2, 0).numpy(), "inpaint", Filling(), "cpu"), restorer(samples / 255))
+    alpha = torch.tensor([0.0, 0.49, 0.51, 1.0]).view(1, 1, 4)
+    picture = restorer.restore_picture(Picture(torch.full((3, 1, 4), 0.2), alpha, bit_depth=16), "a.png")
+    assert picture.alpha is None and picture.bit_depth == 16
+    assert picture.pixels[0, 0].tolist() == pytest.approx([0.5, 0.5, 0.2, 0.2])
+    with pytest.raises(RestorationError, match=r"b/a\.png has no transparency; expected an alpha channel"):
+        restorer.restore_picture(Picture(torch.rand(3, 4, 4)), "b/a.png")
+    with pytest.raises(ShapeError, match=r"\(4, H, W\) or \(B, 4, H, W\)"):
+        restorer(torch.rand(3, 4, 4))
+    with pytest.raises(ShapeError, match="maps 3 to 3 channels; expected 4 to 3"):
+        Restorer("inpaint", create_model("serpent-b", **TINY), "cpu")
+
+
+def test_a_file_says_what_it_was_trained_for(tmp_path: Path) -> None:
+    tiny, path = create_model("serpent-b", **TINY), tmp_path / "w.safetensors"
+    operators = [{"operator": "downscale", "factor": 3}, {"operator": "jpeg"}]
+    for task, provenance, enlarge in (
+        ("sr2", {}, 2),
+        ("mine", {"recipe": {"operators": operators}}, 3),  # composed in a recipe
+        ("mine", {"recipe": {"operators": []}}, 1),
+        ("sr2", {"recipe": {"data": [{"path": "p", "layout": "paired"}]}}, 1),  # pairs of photographs, of one size
+        ("inpaint", {"recipe": {"data": [{"path": "p", "layout": "paired"}]}}, 1),
+        ("mine", {}, 1),
+        (None, {}, 1),
+    ):
+        save_model(tiny, path, task=task, provenance=provenance)
+        restorer = Restorer(model=path, device="cpu")
+        assert (restorer.task, restorer.enlarge, restorer.channels) == (task, enlarge, 3)
+    save_model(create_model("serpent-b", **TINY, in_channels=4), path, task="inpaint")
+    assert Restorer(model=str(path), device="cpu").channels == 4
+    with pytest.raises(CheckpointError, match="trained for the task 'inpaint'"):
+        Restorer("photo", path, "cpu")
+    save_model(tiny, path, task="mine", provenance={"recipe": {"operators": [{"operator": "fog"}]}})
+    with pytest.raises(CheckpointError, match=r"cannot be used.*fog"):
+        Restorer(model=path, device="cpu")
+    save_model(tiny, path)
+    with pytest.raises(UnknownNameError, match="unknown task 'unbake'"):
+        Restorer("unbake", path, "cpu")
+
+
+def test_a_task_of_ones_own(tmp_path: Path) -> None:
+    """As a degradation, and as a file; its name is that of the weights."""
+    own, path = tmp_path / "phone.json", tmp_path / "w.safetensors"
+    own.write_text('[{"operator": "downscale", "factor": 3}, {"operator": "jpeg"}]')
+    save_model(create_model("serpent-b", **TINY), path, task="phone")
+    for task, model in ((own, Affine()), (str(own), path), (tasks.load_task(own), Affine())):
+        restorer = Restorer(task, model, "cpu")
+        assert (restorer.task, restorer.enlarge) == ("phone", 3)
+    assert Restorer(tasks.compose("mine", [{"operator": "holes"}]), Filling(), "cpu").channels == 4
+    save_model(create_model("serpent-b", **TINY), path, task="deblur")
+    with pytest.raises(CheckpointError, match="trained for the task 'deblur'; expected weights for 'phone'"):
+        Restorer(own, path, "cpu")
+    with pytest.raises(UnknownNameError, match="no embedded weights for task 'phone'"):
+        Restorer(own)
+
+
+def test_embedded_weights_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a task those for photo, without a model the first in the order of the registry."""
+    monkeypatch.setattr("serpent_ir.models.embedded._FOLDER", tmp_path)
+    with pytest.raises(UnknownNameError, match=r"no embedded weights for task 'photo'; expected one of: none at all"):
+        Restorer()
+    for task, model in (("deblur", "serpent-b"), ("photo", "serpent-l"), ("photo", "serpent-h")):
+        save_model(create_model(model, **TINY), tmp_path / f"{task}-{model}.safetensors", task=task)
+    for arguments, expected in (
+        ((), ("photo", "serpent-l")),
+        (("deblur",), ("deblur", "serpent-b")),
+        ((None, "serpent-h"), ("photo", "serpent-h")),
+    ):
+        card = Restorer(*arguments, device="cpu").card
+        assert card is not None and (card.task, card.model) == expected
+    with pytest.raises(
+        UnknownNameError, match="'photo' with model 'serpent-b'; expected one of: deblur with serpent-b"
+    ):
+        Restorer(model="serpent-b")
 
 
 def test_models_that_are_not_for_colour_images(tmp_path: Path) -> None:

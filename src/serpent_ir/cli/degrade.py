@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from serpent_ir.cli.options import TaskOptions, parse_options
 from serpent_ir.cli.pictures import process
-
-if TYPE_CHECKING:
-    from serpent_ir.images import Transform
 
 
 def degrade(
@@ -20,7 +17,7 @@ def degrade(
         Path | None,
         typer.Argument(metavar="OUT", help="File or folder to write; without it, <name>-degraded next to IN."),
     ] = None,
-    task: Annotated[str, typer.Option(help="The degradation.")] = "deblur",
+    task: Annotated[str, typer.Option(help="A task, or a file (.json, .yaml) with a list of operators.")] = "photo",
     seed: Annotated[int, typer.Option(help="With the file's name in the folder, decides the noise.")] = 0,
     option: TaskOptions = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,
@@ -29,15 +26,15 @@ def degrade(
 
     A file's result depends on the seed and its own name only, not on the
     other files. It is clipped and rounded to the samples of the file; a
-    .jpg adds its own losses.
+    .jpg adds its own losses. sr2, sr4 and sr8 make a small picture, what
+    inpaint removes is transparent (and the file .png where it was .jpg).
 
     Prints the path of the result. In a folder, files that cannot be read
     or are no images are named and left out, and the exit status is 1.
     """
 
-    def create() -> Transform:
-        from serpent_ir.restoration import Degrader
+    from serpent_ir.restoration import Degrader
 
-        return Degrader(task, seed, **parse_options(option)).degrade_picture
-
-    process(source, target, create, "degraded", overwrite)
+    degrader = Degrader(task, seed, **parse_options(option))
+    alpha = degrader.operator.channels == 4
+    process(source, target, lambda: degrader.degrade_picture, "degraded", overwrite, alpha)

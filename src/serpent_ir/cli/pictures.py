@@ -22,38 +22,58 @@ if TYPE_CHECKING:
 
 
 def process(
-    source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str, overwrite: bool = False
+    source: Path,
+    target: Path | None,
+    make_transform: Callable[[], Transform],
+    word: str,
+    overwrite: bool = False,
+    alpha: bool = False,
 ) -> None:
     """Send the file or folder `source` through the transform and print where the result lies.
 
     target: None writes next to the source, as `<name>-<word>`. make_transform: called once, after the paths were found
-    to be usable, since it may take long. Raises SerpentError when nothing can be done, typer.Exit(1) when some files of
-    a folder failed or are no images.
+    to be usable, since it may take long. alpha: results have an alpha channel: a suffix that nobody asked for and whose
+    format has none becomes .png. Raises SerpentError when nothing can be done, typer.Exit(1) when some files of a
+    folder failed or are no images.
     """
+    from serpent_ir.images.folder import ALPHA_SUFFIXES, WRITABLE_SUFFIXES
+
+    suffixes = ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES
     if source.is_dir():
-        process_folder(source, target, make_transform, word)
+        process_folder(source, target, make_transform, word, suffixes)
     else:
-        process_file(source, target, make_transform, word, overwrite)
+        process_file(source, target, make_transform, word, overwrite, suffixes)
 
 
 def process_file(
-    source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str, overwrite: bool
+    source: Path,
+    target: Path | None,
+    make_transform: Callable[[], Transform],
+    word: str,
+    overwrite: bool,
+    suffixes: tuple[str, ...],
 ) -> None:
     from serpent_ir.images import plan_file, transform_file
 
-    path = plan_file(source, target, word, overwrite)
+    path = plan_file(source, target, word, overwrite, suffixes)
     transform_file(source, path, make_transform())
     say(f"{source} was {word}; the result is")
     typer.echo(os.fsencode(path))
 
 
-def process_folder(source: Path, target: Path | None, make_transform: Callable[[], Transform], word: str) -> None:
+def process_folder(
+    source: Path,
+    target: Path | None,
+    make_transform: Callable[[], Transform],
+    word: str,
+    suffixes: tuple[str, ...],
+) -> None:
     from serpent_ir.images import plan_folder, transform_folder
 
     if target is None:
         folder = source.resolve()
         target = folder.with_name(f"{folder.name}-{word}")
-    plan = plan_folder(source, target)
+    plan = plan_folder(source, target, suffixes)
     transform = make_transform()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

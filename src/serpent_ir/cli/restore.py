@@ -19,10 +19,21 @@ def restore(
         Path | None,
         typer.Argument(metavar="OUT", help="File or folder to write; without it, <name>-restored next to IN."),
     ] = None,
-    task: Annotated[str, typer.Option(help="What went wrong with the images.")] = "deblur",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What went wrong with the images: a task, or a file (.json, .yaml) with a list of operators;"
+            " `serpent models` lists the weights there are.",
+            show_default="what a weights file was trained for, else photo",
+        ),
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="A model with embedded weights, or a weights file (.safetensors, .pth).")
-    ] = "serpent-b",
+        str | None,
+        typer.Option(
+            help="A model with embedded weights, or a weights file (.safetensors, .pth).",
+            show_default="the first with weights for the task",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the fastest one.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,
@@ -31,6 +42,9 @@ def restore(
 
     Format, bit depth, colour profile, EXIF and transparency stay as in
     the input; for a single file, the suffix of OUT decides the format.
+
+    Weights for sr2, sr4 or sr8 enlarge the image 2, 4 or 8 times. Those
+    for inpaint fill what is transparent.
 
     Prints the path of the result. In a folder, files that cannot be read
     or are no images are named and left out, and the exit status is 1.

@@ -5,36 +5,54 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from serpent_ir import tasks
+from serpent_ir.restoration.purpose import DEFAULT_TASK
+from serpent_ir.tasks import Degradation
 
 if TYPE_CHECKING:
     from serpent_ir.images import Picture
 
 
 class Degrader:
-    """The degradation of `task` with `options`; the randomness of a picture follows from `seed` and its name alone.
+    """A task's degradation, in which the randomness of a picture follows from `seed` and its name alone.
 
-    Raises UnknownNameError or RangeError for a task, an option or a value that does not exist.
+    task: a registered name, with `options`; the path of a task file (see `tasks.load_task`); or a degradation.
+    Raises UnknownNameError or RangeError for a task, an option or a value that does not exist, DataError for a task
+    file that cannot be read.
     """
 
-    def __init__(self, task: str = "deblur", seed: int = 0, **options: Any) -> None:
+    def __init__(self, task: str | Path | Degradation = DEFAULT_TASK, seed: int = 0, **options: Any) -> None:
         self.seed = seed
-        self.operator = tasks.create(task, **options)
+        self.operator = task if isinstance(task, Degradation) else tasks.load_task(task, **options)
 
-    def degrade_picture(self, picture: Picture, name: str) -> Picture:
-        """The degraded picture, not clipped. `name`, such as "folder/a.png", and the seed decide all that is random.
+    def damage(self, picture: Picture, name: str) -> Tensor:
+        """What the degradation makes of a picture, (channels, h, w), not clipped; see `Degradation.damaged`.
 
-        A gray picture stays gray: it gets the noise of one channel.
+        `name`, such as "folder/a.png", and the seed decide all that is random. A gray picture stays gray: it gets the
+        noise of one channel.
         """
         generator = torch.Generator().manual_seed(seed_of(self.seed, name))
-        pixels = self.operator(picture.pixels[None], generator)[0]
-        if picture.gray:
-            pixels = pixels[:1].expand(3, -1, -1).contiguous()
-        return replace(picture, pixels=pixels)
+        damaged = self.operator.damaged(picture.pixels[None], generator)[0]
+        return torch.cat([damaged[:1].expand(3, -1, -1), damaged[3:]]) if picture.gray else damaged
+
+    def degrade_picture(self, picture: Picture, name: str) -> Picture:
+        """The degraded picture, not clipped, as a file would hold it, see `damage`.
+
+        For super-resolution it is smaller, its alpha too. Where parts are missing, they are transparent.
+        """
+        damaged, alpha = self.damage(picture, name), picture.alpha
+        if alpha is not None and self.operator.enlarge > 1:
+            alpha = tasks.Downscale(self.operator.enlarge)(alpha[None])[0].clamp(0, 1)
+        if self.operator.channels == 4:
+            known = 1 - damaged[3:]
+            alpha = known if alpha is None else alpha * known
+        return replace(picture, pixels=damaged[:3].contiguous(), alpha=alpha)
 
 
 def seed_of(seed: int, name: str) -> int:

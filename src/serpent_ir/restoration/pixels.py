@@ -1,4 +1,4 @@
-"""Arrays and tensors of the usual layouts -> float32 (3, H, W) in [0, 1]."""
+"""Arrays and tensors of the usual layouts -> float32 (channels, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from serpent_ir.errors import DtypeError, RangeError, ShapeError
 INTEGER_MAXIMUM = {torch.uint8: 255, torch.uint16: 65535}
 
 
-def to_pixels(image: np.ndarray | Tensor) -> Tensor:
-    """(3, H, W) or (H, W, 3) -> float32 (3, H, W), on the device of `image`.
+def to_pixels(image: np.ndarray | Tensor, channels: int = 3) -> Tensor:
+    """(channels, H, W) or (H, W, channels) -> float32 (channels, H, W), on the device of `image`.
 
-    uint8 is divided by 255, uint16 by 65535; floating point is taken as it is, in [0, 1] up to the noise that a
-    degraded image may carry. (3, H, 3) counts as (3, H, W).
+    channels: 3, or 4 where the last one is a mask. uint8 is divided by 255, uint16 by 65535; floating point is taken as
+    it is, in [0, 1] up to the noise that a degraded image may carry. (3, H, 3) counts as (3, H, W).
 
     Raises ShapeError or DtypeError when `image` is nothing of the kind, RangeError when floating point values lie
     outside [-1, 2], as they do in images scaled to 255.
@@ -23,9 +23,10 @@ def to_pixels(image: np.ndarray | Tensor) -> Tensor:
     if not isinstance(image, np.ndarray | Tensor):
         raise DtypeError(f"an image of type {type(image).__name__}", "a path, a numpy array or a torch tensor")
     values = tensor_of(image) if isinstance(image, np.ndarray) else image
-    if values.ndim != 3 or 3 not in (values.shape[0], values.shape[2]) or values.numel() == 0:
-        raise ShapeError(f"an image of shape {tuple(values.shape)}", "(3, H, W) or (H, W, 3) with H, W >= 1")
-    if values.shape[0] != 3:
+    if values.ndim != 3 or channels not in (values.shape[0], values.shape[2]) or values.numel() == 0:
+        expected = f"({channels}, H, W) or (H, W, {channels}) with H, W >= 1"
+        raise ShapeError(f"an image of shape {tuple(values.shape)}", expected)
+    if values.shape[0] != channels:
         values = values.permute(2, 0, 1)
     if values.dtype in INTEGER_MAXIMUM:
         return values.to(torch.float32) / INTEGER_MAXIMUM[values.dtype]

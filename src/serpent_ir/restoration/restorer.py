@@ -17,6 +17,8 @@ from serpent_ir.models import ModelCard, embedded_weights, is_published, load_wi
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.pixels import to_pixels
+from serpent_ir.restoration.purpose import DEFAULT_TASK, degradation_of, named_task
+from serpent_ir.tasks import Degradation, enlarge
 
 if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` must not load
     from serpent_ir.images import FileOutcome, FolderSummary, Picture
@@ -25,75 +27,110 @@ if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` m
 class Restorer:
     """One model on one device, ready to restore.
 
-    task: what went wrong with the images; chooses the embedded weights.
-    model: a registry name with embedded weights for `task`; a path to a weights file that `load_model` reads (a Path,
-        or a string that ends in .safetensors, .pth or .pt); or a module that maps (B, 3, H, W) to the same shape or a
-        multiple of H and W, which is moved to `device` and put into evaluation mode as it is.
+    task: what went wrong with the images: a registered name, the path of a task file (see `tasks.load_task`), or a
+        degradation. None: what the weights file says it was trained for; "photo" when `model` names no file.
+    model: a registry name with embedded weights for the task, or None for the first there are; a path to a weights file
+        that `load_model` reads (a Path, or a string that ends in .safetensors, .pth or .pt); or a module that maps (B,
+        3, H, W) to the same shape or a multiple of H and W, which is moved to `device` and put into evaluation mode as
+        it is.
     device: None takes CUDA, else MPS, else the CPU.
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
 
-    Raises UnknownNameError when there are no such weights or no such backend, CheckpointError when the file is not
-    usable or was trained for another task, ShapeError when the model is not for three channels, DeviceError when the
-    device is not there.
+    The task decides what is done beside the model. Super-resolution: a small image comes in, is enlarged by bicubic
+    interpolation and then restored, unless the model enlarges by itself. Inpainting: the image comes with a mask, and
+    known pixels stay as they are. Weights that were trained on pairs of photographs keep the size, whatever their task.
+
+    Raises UnknownNameError when there are no such weights, no such task or no such backend, DataError or RangeError for
+    a task file that is not usable, CheckpointError when the weights file is not usable or was trained for another task,
+    ShapeError when the model is not for so many channels, DeviceError when the device is not there.
     """
 
     def __init__(
         self,
-        task: str = "deblur",
-        model: str | Path | nn.Module = "serpent-b",
+        task: str | Path | Degradation | None = None,
+        model: str | Path | nn.Module | None = None,
         device: str | torch.device | None = None,
         backend: str | None = None,
     ) -> None:
-        self.task = task
         self.device = resolve_device(device)
         self.backend = backend
+        name, own = named_task(task)
         with use_backend(backend):  # an unknown name is refused here, not on the first image
             pass
         self.card: ModelCard | None = None
         """What the weights file says of itself; None for a module."""
         if not isinstance(model, nn.Module):
-            path = find_weights(task, model)
+            path = find_weights(name, model)
             model, self.card = load_with_card(path)
-            if self.card.task not in (None, task):
+            if name is not None and self.card.task not in (None, name):
                 raise CheckpointError(
                     f"{path} was trained for the task {self.card.task!r}",
-                    f"weights for {task!r}",
+                    f"weights for {name!r}",
                     f"Ask for {self.card.task!r}.",
                 )
-        check_channels(model)
+        self.task = name if name is not None or self.card is None else self.card.task
+        """What the model undoes; None when nobody says so."""
+        degradation = own if own is not None or self.task is None else degradation_of(self.task, self.card)
+        self.channels = 3 if degradation is None else degradation.channels
+        """Of an image that comes in: 3, or 4 where the last one is the mask (1 where the image is missing)."""
+        check_channels(model, self.channels)
+        self.upscale: int = getattr(getattr(model, "config", None), "upscale", 1)
+        """How many times the model itself enlarges an image."""
+        self.enlarge = 1 if degradation is None or self.upscale > 1 else degradation.enlarge
+        """How many times an image is enlarged before the model sees it."""
         self.model = model.to(self.device).eval()
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Restore a tensor (3, H, W) or (B, 3, H, W), floating point, nominally in [0, 1], any H, W >= 1.
+        """Restore a tensor (C, H, W) or (B, C, H, W), floating point, nominally in [0, 1], any H, W >= 1.
 
-        Returns float32 of the same shape, clipped to [0, 1], on the device of `image`; H and W times `upscale` for a
-        model that enlarges images, such as SwinIR with an up-sampler.
-        Raises ShapeError or DtypeError for another input, RestorationError when the result is not finite or memory
-        does not suffice.
+        C is `channels`. Returns float32 (3, H, W) or (B, 3, H, W), clipped to [0, 1], on the device of `image`; H and W
+        times `enlarge` for super-resolution, or times `upscale` for a model that enlarges images, such as SwinIR with
+        an up-sampler. Raises ShapeError or DtypeError for another input, RestorationError when the result is not finite
+        or memory does not suffice.
         """
-        if image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
-            raise ShapeError(f"an image of shape {tuple(image.shape)}", "(3, H, W) or (B, 3, H, W)")
+        return self._restored(image, self.enlarge)
+
+    def restore_prepared(self, image: Tensor) -> Tensor:
+        """`__call__` for what `Degradation.prepared` gives, which is as large as the result: nothing is enlarged."""
+        return self._restored(image, 1)
+
+    def _restored(self, image: Tensor, factor: int) -> Tensor:
+        if image.ndim not in (3, 4) or image.shape[-3] != self.channels or image.numel() == 0:
+            expected = f"({self.channels}, H, W) or (B, {self.channels}, H, W)"
+            raise ShapeError(f"an image of shape {tuple(image.shape)}", expected)
         if not image.is_floating_point():
             raise DtypeError(f"an image of {image.dtype}", "floating point in [0, 1]", "Divide 8-bit values by 255.")
         size = f"{image.shape[-1]} x {image.shape[-2]} pixels"
         with out_of_memory_as(RestorationError, f"not enough memory on {self.device} for an image of {size}"):
-            return self.restore_tensor(image)
+            batch = enlarge(image.reshape(-1, *image.shape[-3:]).to(self.device, torch.float32), factor)
+            with torch.inference_mode(), use_backend(self.backend):
+                restored = self._filled(batch) if self.channels == 4 else self.model(batch)
+            if not bool(torch.isfinite(restored).all()):
+                came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
+                raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
+            return restored.clamp(0, 1).reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
 
-    def restore_tensor(self, image: Tensor) -> Tensor:
-        """What calling does, after the checks of `image`."""
-        batch = image.reshape(-1, *image.shape[-3:]).to(self.device, torch.float32)
-        with torch.inference_mode(), use_backend(self.backend):
-            restored = self.model(batch)
-        if not bool(torch.isfinite(restored).all()):
-            came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
-            raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
-        return restored.clamp(0, 1).reshape(*image.shape[:-2], *restored.shape[-2:]).to(image.device)
+    def _filled(self, batch: Tensor) -> Tensor:
+        """(B, 4, H, W) -> (B, 3, H, W): the model's values where the mask is 1, the image's own elsewhere."""
+        missing = batch[:, 3:] > 0.5
+        known = batch[:, :3].masked_fill(missing, 0)
+        return torch.where(missing, self.model(torch.cat([known, missing.to(batch.dtype)], dim=1)), known)
 
     def restore_picture(self, picture: Picture, name: str = "") -> Picture:
-        """`picture` with its pixels restored; alpha, bit depth and metadata stay. `name` is not used.
+        """`picture` with its pixels restored; alpha, bit depth and metadata stay. `name` is for an error.
 
-        Where the model enlarges the image, alpha is enlarged by bicubic interpolation.
+        Where the image is enlarged, alpha is enlarged by bicubic interpolation. For inpainting, what is transparent
+        (alpha below 1/2) is filled, and the result has no alpha. Raises RestorationError when there is none to say what
+        is missing, and as calling does.
         """
+        if self.channels == 4:
+            if picture.alpha is None:
+                raise RestorationError(
+                    f"{name or 'the picture'} has no transparency",
+                    "an alpha channel, transparent where the image is to be filled",
+                )
+            missing = (picture.alpha < 0.5).to(picture.pixels.dtype)
+            return replace(picture, pixels=self(torch.cat([picture.pixels, missing])), alpha=None)
         pixels, alpha = self(picture.pixels), picture.alpha
         if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
             alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
@@ -129,35 +166,38 @@ class Restorer:
 
 def restore(
     image: str | Path | np.ndarray | Tensor,
-    task: str = "deblur",
-    model: str | Path | nn.Module = "serpent-b",
+    task: str | Path | Degradation | None = None,
+    model: str | Path | nn.Module | None = None,
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """Restore one image: a path, or a (3, H, W) or (H, W, 3) array or tensor.
+    """Restore one image: a path, or a (3, H, W) or (H, W, 3) array or tensor. task, model, device: see `Restorer`.
 
-    Integer images are uint8 or uint16, floating point ones in [0, 1]. Returns float32 (3, H, W) in [0, 1], on the
-    device of `image`. Loads the weights on every call: for many images make one `Restorer`.
+    Integer images are uint8 or uint16, floating point ones in [0, 1]. For inpainting, an array has a fourth channel, 1
+    (or the largest integer) where the image is missing; a file is transparent there. Returns float32 (3, H, W) in
+    [0, 1], on the device of `image`, larger than the image for super-resolution. Loads the weights on every call: for
+    many images make one `Restorer`.
     Raises what `Restorer` raises, ImageReadError for a file, ShapeError, DtypeError or RangeError for an array.
     """
-    if isinstance(image, str | Path):
-        from serpent_ir.images import read_image
+    if not isinstance(image, str | Path):
+        restorer = Restorer(task, model, device)
+        return restorer(to_pixels(image, restorer.channels))
+    from serpent_ir.images import read_image
 
-        pixels = read_image(image).pixels
-    else:
-        pixels = to_pixels(image)
-    return Restorer(task, model, device)(pixels)
+    picture = read_image(image)
+    return Restorer(task, model, device).restore_picture(picture, str(image)).pixels
 
 
-def find_weights(task: str, model: str | Path) -> Path:
+def find_weights(task: str | None, model: str | Path | None) -> Path:
     """The weights file that `model` stands for; see `Restorer`."""
-    if isinstance(model, str) and not (model.endswith(".safetensors") or is_published(model)):
-        return embedded_weights(task, model)
+    if model is None or (isinstance(model, str) and not (model.endswith(".safetensors") or is_published(model))):
+        return embedded_weights(DEFAULT_TASK if task is None else task, model)
     return Path(model)
 
 
-def check_channels(model: nn.Module) -> None:
-    """Raise ShapeError when the model says in its config that it does not map colour images to colour images."""
+def check_channels(model: nn.Module, channels: int) -> None:
+    """Raise ShapeError when the model says in its config that it does not map `channels` channels to colour images."""
     config = getattr(model, "config", None)
-    channels = getattr(config, "in_channels", 3), getattr(config, "out_channels", 3)
-    if channels != (3, 3):
-        raise ShapeError(f"the model maps {channels[0]} to {channels[1]} channels", "3 to 3 (red, green, blue)")
+    found = getattr(config, "in_channels", channels), getattr(config, "out_channels", 3)
+    if found != (channels, 3):
+        what = "red, green, blue" if channels == 3 else "red, green, blue and the mask to red, green, blue"
+        raise ShapeError(f"the model maps {found[0]} to {found[1]} channels", f"{channels} to 3 ({what})")
