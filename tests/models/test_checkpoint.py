@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from serpent_ir.errors import CheckpointError, UnknownNameError
-from serpent_ir.models import embedded_weights, list_embedded, load_model, read_card, save_model
+from serpent_ir.models import embedded_or_file, embedded_weights, list_embedded, load_model, read_card, save_model
 
 
 @pytest.fixture
@@ -121,3 +121,9 @@ def test_embedded_weights() -> None:
             assert load_model(path)(torch.full((1, 3, 32, 32), 0.5)).sub(0.5).abs().max() < 0.1  # gray stays gray
     with pytest.raises(UnknownNameError, match="expected one of: deblur with serpent-b"):
         embedded_weights("deblur", "serpent-x")
+
+
+def test_embedded_weights_are_found_by_their_name_and_all_else_is_a_file() -> None:
+    _, _, path = list_embedded()[0]
+    assert embedded_or_file(path.stem) == path
+    assert embedded_or_file("mine.safetensors") == Path("mine.safetensors")

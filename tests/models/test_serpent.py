@@ -126,6 +126,11 @@ def test_input_skip_adds_the_image(small: Small) -> None:
     torch.testing.assert_close(skipping(image) - plain(image), image[:, :3], rtol=1e-4, atol=1e-5)
 
 
+def test_with_input_skip_training_begins_from_the_image_itself(small: Small) -> None:
+    image = torch.rand(1, 3, 7, 9)
+    assert torch.equal(small(input_skip=True)(image), image)
+
+
 def test_global_receptive_field(small: Small) -> None:
     model = small().eval()
     image = torch.rand(1, 3, 24, 24, requires_grad=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from serpent_ir.images.content_hash import content_hash
 from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, FolderContent, find_images, list_folder
 from serpent_ir.images.picture import Picture
+from serpent_ir.images.pixels import decode_picture, decode_pixels, encode_pixels, image_size, read_content
 from serpent_ir.images.read import read_image
 from serpent_ir.images.transform import (
     FileOutcome,
@@ -26,10 +28,16 @@ __all__ = [
     "FolderSummary",
     "Picture",
     "Transform",
+    "content_hash",
+    "decode_picture",
+    "decode_pixels",
+    "encode_pixels",
     "find_images",
+    "image_size",
     "list_folder",
     "plan_file",
     "plan_folder",
+    "read_content",
     "read_image",
     "transform_file",
     "transform_folder",

@@ -11,6 +11,9 @@ from serpent_ir.errors import DataError
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 """Suffixes (lower case) that `write_image` has a format for."""
 
+ALPHA_SUFFIXES = (".png", ".tif", ".tiff", ".webp")
+"""Those of them whose formats have an alpha channel."""
+
 IMAGE_SUFFIXES = (*WRITABLE_SUFFIXES, ".gif", ".avif")
 """Suffixes (lower case) that `find_images` takes for images and `read_image` reads."""
 

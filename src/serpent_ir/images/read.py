@@ -64,19 +64,25 @@ def decode(path: Path, max_pixels: int) -> Picture:
     except pyvips.Error as error:
         raise damaged(path, error) from error
     check_header(path, image, max_pixels)
-
     metadata = metadata_of(image)
-    orientation = orientation_of(image)
+    if image.interpretation == "cmyk":
+        metadata.pop("icc-profile-data", None)
+    return picture_from_samples(samples_of(path, image), orientation_of(image), metadata)
+
+
+def samples_of(name: Path | str, image: pyvips.Image) -> np.ndarray:
+    """All samples of an image whose header was checked: uint8 or uint16 (H, W, 1 to 4), not turned upright.
+
+    CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged.
+    """
     try:
         if image.interpretation == "cmyk":
             depth = 8 if image.format == "uchar" else 16
             image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
-            metadata.pop("icc-profile-data", None)
         content = image.write_to_memory()
     except pyvips.Error as error:
-        raise damaged(path, error) from error
-    samples = np.frombuffer(content, SAMPLE_TYPES[image.format]).reshape(image.height, image.width, image.bands)
-    return picture_from_samples(samples, orientation, metadata)
+        raise damaged(name, error) from error
+    return np.frombuffer(content, SAMPLE_TYPES[image.format]).reshape(image.height, image.width, image.bands)
 
 
 def max_pixels_from_environment() -> int:
@@ -112,7 +118,7 @@ def read_beginning(path: Path) -> bytes:
         return file.read(16)
 
 
-def check_header(path: Path, image: pyvips.Image, max_pixels: int) -> None:
+def check_header(path: Path | str, image: pyvips.Image, max_pixels: int) -> None:
     """Raise ImageReadError when what the header announces is too large or of a kind that is not supported."""
     if image.width * image.height > max_pixels:
         raise ImageReadError(
@@ -174,7 +180,7 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
-def damaged(path: Path, error: pyvips.Error) -> ImageReadError:
+def damaged(path: Path | str, error: pyvips.Error) -> ImageReadError:
     return ImageReadError(
         f"{path} is truncated or damaged ({reason_of(error)})", "a whole image file", "Copy or export it once more."
     )

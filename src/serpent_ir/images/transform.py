@@ -99,11 +99,17 @@ def transform_folder(
     return FolderSummary(tuple(outcomes), plan.ignored, time.perf_counter() - start)
 
 
-def plan_file(source: Path, target: Path | None, word: str, overwrite: bool = False) -> Path:
+def plan_file(
+    source: Path,
+    target: Path | None,
+    word: str,
+    overwrite: bool = False,
+    suffixes: tuple[str, ...] = WRITABLE_SUFFIXES,
+) -> Path:
     """Where the result of the file `source` goes.
 
     target: the file itself; or an existing folder, in which the name is kept; or None for `<stem>-<word><suffix>` next
-        to the source. A suffix that was not asked for and cannot be written becomes .png.
+        to the source. A suffix that was not asked for and is not in `suffixes` becomes .png.
     overwrite: allow the result to replace the source.
 
     Raises ImageReadError when the source is missing, empty or no image; ImageWriteError when the result would replace
@@ -111,19 +117,19 @@ def plan_file(source: Path, target: Path | None, word: str, overwrite: bool = Fa
     """
     check_signature(source)
     if target is None:
-        target = writable_name(source.with_name(f"{source.stem}-{word}{source.suffix}"))
+        target = writable_name(source.with_name(f"{source.stem}-{word}{source.suffix}"), suffixes)
     elif target.is_dir():
-        target = writable_name(target / source.name)
+        target = writable_name(target / source.name, suffixes)
     check_writable_suffix(target)
     if not overwrite and target.exists() and os.path.samefile(source, target):
         raise ImageWriteError(f"{target} is the input itself", "another place for the output")
     return target
 
 
-def plan_folder(source: Path, target: Path) -> FolderPlan:
+def plan_folder(source: Path, target: Path, suffixes: tuple[str, ...] = WRITABLE_SUFFIXES) -> FolderPlan:
     """Where every image below `source` goes, sorted; outputs are distinct, and none of them is an input.
 
-    Outputs lie below `target` under the names of their inputs; a suffix that cannot be written becomes .png.
+    Outputs lie below `target` under the names of their inputs; a suffix that is not in `suffixes` becomes .png.
 
     Raises DataError when there is no image, ImageWriteError when `target` is `source`, lies in it, or when an output
     would replace an input.
@@ -141,12 +147,12 @@ def plan_folder(source: Path, target: Path) -> FolderPlan:
             "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF",
         )
     outputs: dict[Path, Path] = {
-        path: target / path.relative_to(source) for path in inputs if path.suffix.lower() in WRITABLE_SUFFIXES
+        path: target / path.relative_to(source) for path in inputs if path.suffix.lower() in suffixes
     }
     taken = set(outputs.values())
     for path in inputs:
         if path not in outputs:
-            output = writable_name(target / path.relative_to(source))
+            output = writable_name(target / path.relative_to(source), suffixes)
             if output in taken:  # a.gif next to a.png: a.gif.png
                 output = target / f"{path.relative_to(source)}.png"
             while output in taken:
@@ -159,6 +165,6 @@ def plan_folder(source: Path, target: Path) -> FolderPlan:
     return FolderPlan(source, [(path, outputs[path]) for path in inputs], content.others)
 
 
-def writable_name(path: Path) -> Path:
-    """`path`, with the suffix .png where its own cannot be written."""
-    return path if path.suffix.lower() in WRITABLE_SUFFIXES else path.with_suffix(".png")
+def writable_name(path: Path, suffixes: tuple[str, ...]) -> Path:
+    """`path`, with the suffix .png where its own is not one of `suffixes`."""
+    return path if path.suffix.lower() in suffixes else path.with_suffix(".png")

@@ -1,14 +1,16 @@
 """Restoration models: (B, 3, H, W) in [0, 1] to the same shape, at any size; some enlarge it."""
 
-from serpent_ir.models.card import ModelCard
+from serpent_ir.models.card import ModelCard, digest_of_hashes
 from serpent_ir.models.checkpoint import load_model, load_with_card, read_card, save_model
-from serpent_ir.models.embedded import embedded_weights, list_embedded
+from serpent_ir.models.embedded import embedded_or_file, embedded_weights, list_embedded
 from serpent_ir.models.published import is_published
 from serpent_ir.models.registry import create_model, list_models
 
 __all__ = [
     "ModelCard",
     "create_model",
+    "digest_of_hashes",
+    "embedded_or_file",
     "embedded_weights",
     "is_published",
     "list_embedded",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,3 +23,12 @@ class ModelCard:
     provenance: dict[str, Any]
     dtype: str
     parameters: int
+
+
+def digest_of_hashes(hashes: Iterable[str]) -> str:
+    """SHA-256 in hexadecimal of content hashes, one a line, in order.
+
+    Weights hold that of their training photographs (`training_images_digest`), which says whether a list that lies
+    beside them is theirs.
+    """
+    return hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()

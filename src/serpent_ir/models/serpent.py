@@ -276,7 +276,7 @@ class SerpentConfig:
     channels_per_state: int = 6  # N = ceil(c / 6), the paper's "hidden dimension c/6"
     channels_per_rank: int = 16  # R = ceil(c / 16)
     skip: str = "add"  # or "concat": concatenation and a linear layer
-    input_skip: bool = False  # add the input image to the output
+    input_skip: bool = False  # add the input image to the output; a new model then is the identity
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths_down", tuple(self.depths_down))  # a JSON file has lists
@@ -327,6 +327,9 @@ class Serpent(nn.Module):
             self.fuse = nn.ModuleList(nn.Linear(2 * width * 2**s, width * 2**s, bias=False) for s in scales)
         self.up = nn.ModuleList(self._blocks(width * 2**s, config.depths_up[s]) for s in scales)
         self.head = nn.Linear(width, config.out_channels * patch**2)
+        if config.input_skip:  # begins as the identity
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     def _blocks(self, channels: int, depth: int) -> Blocks:
         config = self.config
