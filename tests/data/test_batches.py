@@ -63,6 +63,14 @@ def test_number_of_workers_changes_nothing() -> None:
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(alone, shared, strict=True))
 
 
+def test_processes_that_share_a_batch_cut_its_crops() -> None:
+    batches = CropBatches([photograph(40, 50, (1.0, 2.0), seed=1), photograph(33, 70, seed=2)], seed=5)
+    whole = batches[BatchKey(3, 16, 6)][1]
+    parts = [batches[BatchKey(3, 16, count, first)][1] for first, count in ((0, 1), (1, 2), (3, 3))]
+    assert torch.equal(torch.cat(parts), whole)
+    assert len({crop.numpy().tobytes() for crop in whole}) == 6
+
+
 @pytest.mark.parametrize("height,width", [(1, 1), (1, 30), (30, 3), (5, 7)])
 def test_small_photographs_are_reflected(height: int, width: int) -> None:
     source = photograph(height, width)
@@ -92,6 +100,14 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
 def test_shrink_is_limited_by_the_photograph() -> None:
     source = photograph(20, 30, shrink=(8.0, 8.0))
     assert CropBatches([source], seed=0)[BatchKey(0, 16, 2)][1].shape == (2, 3, 16, 16)
+
+
+def test_degraded_versions_are_cut_at_the_same_places() -> None:
+    clean = photograph(9, 30, seed=1)
+    pair = Photograph("pair", clean.pixels, degraded=255 - clean.pixels)
+    step, crops, degraded = CropBatches([pair], seed=0)[BatchKey(4, 12, 20)]
+    assert step == 4 and torch.equal(degraded, 255 - crops)
+    assert torch.equal(crops, CropBatches([clean], seed=0)[BatchKey(4, 12, 20)][1])
 
 
 def test_no_photographs_is_an_error() -> None:

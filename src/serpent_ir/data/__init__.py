@@ -1,19 +1,33 @@
-"""Folders of clean photographs -> batches of crops, each a pure function of a seed and a step."""
+"""Photographs, wherever they lie -> batches of crops, each crop a pure function of a seed, a step and its number."""
 
 from __future__ import annotations
 
 from serpent_ir.data.batches import BatchKey, CropBatches
 from serpent_ir.data.generated import generated_photographs
-from serpent_ir.data.photographs import Photograph, PhotographFolder, load_photographs
+from serpent_ir.data.listing import Listing, list_photographs
+from serpent_ir.data.load import load_photographs, open_photographs
+from serpent_ir.data.loader import crop_loader
+from serpent_ir.data.photographs import Photograph, Photographs
+from serpent_ir.data.prepare import Preparation, PreparationReport, default_workers, prepare_shards
 from serpent_ir.data.seeding import derived_seed, generator_for
+from serpent_ir.data.source import PhotographSource
 
 __all__ = [
     "BatchKey",
     "CropBatches",
+    "Listing",
     "Photograph",
-    "PhotographFolder",
+    "PhotographSource",
+    "Photographs",
+    "Preparation",
+    "PreparationReport",
+    "crop_loader",
+    "default_workers",
     "derived_seed",
     "generated_photographs",
     "generator_for",
+    "list_photographs",
     "load_photographs",
+    "open_photographs",
+    "prepare_shards",
 ]

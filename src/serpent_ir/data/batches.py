@@ -1,75 +1,96 @@
-"""Random crops of photographs: the batch of a step is a pure function of (seed, step, crop, batch size)."""
+"""Random crops of photographs: crop i of a step is a pure function of (seed, step, i) and the size."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from serpent_ir.data.photographs import Photograph
+from serpent_ir.data.photographs import Photograph, scale_down
 from serpent_ir.data.seeding import derived_seed
-from serpent_ir.errors import DataError
+from serpent_ir.errors import DataError, ImageReadError
+
+CROP_STREAM = 4
+DRAWS = 100
+"""So many unreadable photographs in a row are taken for the state of all."""
 
 
 class BatchKey(NamedTuple):
-    """Which batch: the step it is for, the side of its square crops in pixels, and how many there are."""
+    """Which crops: the step they are for, the side of the squares in pixels, how many, and the first one's number.
+
+    A step's batch is numbered from 0. Of several processes that share it, each asks for its own `first` to
+    `first + batch - 1`.
+    """
 
     step: int
     crop: int
     batch: int
+    first: int = 0
 
 
-class CropBatches(Dataset[tuple[int, Tensor]]):
-    """`batches[BatchKey(step, crop, batch)]` is (step, uint8 (batch, 3, crop, crop)).
+class Collection(Protocol):
+    """What crops are cut from: `Photographs`, or a list of them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Photograph: ...
+
+
+class CropBatches(Dataset[tuple[Any, ...]]):
+    """`batches[BatchKey(step, crop, batch, first)]` is (step, uint8 (batch, 3, crop, crop)).
 
     Each crop is drawn on its own: a photograph (all equally likely), a scale within its `shrink` range, a place, one of
-    the eight flips and quarter turns. Photographs smaller than the crop are continued by reflection. The whole batch
-    depends on `seed` and the key alone: not on the batches before it, the number of workers, or a restart.
+    the eight flips and quarter turns. Photographs smaller than the crop are continued by reflection. Crop number i of a
+    step depends on `seed`, the step, i and the size alone: not on the crops and batches before it, the number of
+    workers or processes, or a restart. In place of a photograph that cannot be read another one is drawn.
 
-    Raises DataError when there is no photograph.
+    Of photographs that come with a degraded version it is (step, clean, degraded), cut at the same places.
+
+    Raises DataError when there is no photograph, or none that can be read.
     """
 
-    def __init__(self, photographs: Sequence[Photograph], seed: int) -> None:
-        if not photographs:
+    def __init__(self, photographs: Collection, seed: int) -> None:
+        if not len(photographs):
             raise DataError("no photograph to cut crops from")
         self.photographs = photographs
         self.seed = seed
 
-    def __getitem__(self, key: BatchKey) -> tuple[int, Tensor]:
-        random = np.random.default_rng(derived_seed(self.seed, key.step))
-        crops = [self._crop(random, key.crop) for _ in range(key.batch)]
-        return key.step, torch.stack(crops)
+    def __getitem__(self, key: BatchKey) -> tuple[Any, ...]:
+        numbers = range(key.first, key.first + key.batch)
+        crops = torch.stack([self._crop(key.step, number, key.crop) for number in numbers])
+        return key.step, *crops.split(3, dim=1)
 
-    def _crop(self, random: np.random.Generator, crop: int) -> Tensor:
-        photograph = self.photographs[int(random.integers(len(self.photographs)))]
+    def _crop(self, step: int, number: int, crop: int) -> Tensor:
+        """uint8 (3, crop, crop), or of a pair (6, crop, crop)."""
+        random = np.random.default_rng(derived_seed(self.seed, step, number, CROP_STREAM))
+        photograph = self._photograph(random)
         lowest, highest = photograph.shrink
         factor = math.exp(random.uniform(math.log(lowest), math.log(highest)))
         height, width = photograph.pixels.shape[1:]
         side = max(crop, min(round(crop * factor), height, width))
         top, left = (int(random.integers(max(size - side, 0) + 1)) for size in (height, width))
-        pixels = photograph.pixels[:, top : top + side, left : left + side]
+        turn = int(random.integers(8))
+        images = [photograph.pixels] if photograph.degraded is None else [photograph.pixels, photograph.degraded]
+        pixels = torch.cat([image[:, top : top + side, left : left + side] for image in images])
         if min(height, width) < side:
             pixels = _reflect_to(pixels, side)
-        if side > crop:
-            pixels = _scale_down(pixels, crop)
-        return _turned(pixels, int(random.integers(8)))
+        return _turned(scale_down(pixels, crop, crop), turn)
 
-
-def _scale_down(pixels: Tensor, size: int) -> Tensor:
-    """Antialiased bicubic scaling of uint8 (3, H, W) to (3, size, size)."""
-    scaled = torch.nn.functional.interpolate(
-        pixels.unsqueeze(0).float(), size=(size, size), mode="bicubic", align_corners=False, antialias=True
-    )
-    return scaled[0].round_().clamp_(0, 255).to(torch.uint8)
+    def _photograph(self, random: np.random.Generator) -> Photograph:
+        for _ in range(DRAWS):
+            try:
+                return self.photographs[int(random.integers(len(self.photographs)))]
+            except ImageReadError:
+                continue  # logged by the photographs
+        raise DataError(f"none of {DRAWS} photographs that were drawn can be read", "photographs that can be read")
 
 
 def _reflect_to(pixels: Tensor, size: int) -> Tensor:
-    """Continue (3, H, W) below and to the right by repeated reflection until both sides are at least `size`."""
+    """Continue (C, H, W) below and to the right by repeated reflection until both sides are at least `size`."""
     for axis in (1, 2):
         length = pixels.shape[axis]
         if length < size:

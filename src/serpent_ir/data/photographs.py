@@ -1,92 +1,176 @@
-"""Photographs of a folder, decoded once and kept in memory as bytes."""
+"""Photographs, decoded or not yet, behind one interface: a number of them, and the photograph at an index."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from serpent_ir.errors import DataError, ImageReadError
-from serpent_ir.images import find_images, read_image
+from serpent_ir.files import printable
+from serpent_ir.images import content_hash, decode_pixels, image_size, read_content
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PhotographFolder:
-    """A folder of clean photographs, searched recursively.
-
-    `path` may be relative to the current folder, begin with ~ and hold environment variables ($NAME, ${NAME}).
-    `shrink`: range of the random factor by which a crop is scaled down (1.0 keeps the size); scaling down hides the
-    traces of JPEG compression.
-
-    Raises DataError unless 1 <= shrink[0] <= shrink[1].
-    """
-
-    path: str
-    shrink: tuple[float, float] = (1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        lowest, highest = self.shrink
-        if not 1.0 <= lowest <= highest < float("inf"):
-            raise DataError(f"folder {self.path}: shrink is {self.shrink}", "two factors, 1 <= lowest <= highest")
-
-    def resolved(self) -> Path:
-        """The folder itself. Raises DataError when a variable is not set or the folder does not exist."""
-        expanded = os.path.expandvars(os.path.expanduser(self.path))
-        if "$" in expanded:
-            raise DataError(
-                f"data folder {self.path!r} names an environment variable that is not set",
-                remedy="Set the variable, or name the folders on the command line.",
-            )
-        folder = Path(expanded)
-        if not folder.is_dir():
-            raise DataError(f"data folder {str(folder)!r} does not exist", "a folder of photographs")
-        return folder
-
-
-@dataclass(frozen=True)
 class Photograph:
-    """`pixels`: uint8 (3, H, W); `name`: the file's path inside its folder; `shrink`: see PhotographFolder."""
+    """A clean photograph in memory.
+
+    name: where it lies in its folder or archive, without the path of the machine. pixels: uint8 (3, H, W).
+    shrink: range of the random factor by which a crop of it is scaled down.
+    degraded: uint8 (3, H, W), where the photograph comes with its own degraded version.
+    hash: `content_hash` of the file it was read from, before any scaling; "" where it was not asked for.
+    """
 
     name: str
     pixels: Tensor
     shrink: tuple[float, float] = (1.0, 1.0)
+    degraded: Tensor | None = None
+    hash: str = ""
 
 
-def load_photographs(folders: Sequence[PhotographFolder], limit: int | None = None) -> list[Photograph]:
-    """Decode the photographs of all folders, in the folders' order, each folder sorted by path.
+class Content(Protocol):
+    """The bytes of an image file, wherever they lie."""
 
-    With `limit`, only that many, evenly spaced over the sorted files. Files that cannot be read are skipped, and
-    reported with their number in one logged warning. Raises DataError when a folder has no readable image.
+    def length(self) -> int: ...
+
+    def read(self) -> bytes:
+        """Raises ImageReadError."""
+        ...
+
+
+@dataclass(frozen=True)
+class File:
+    """An image file of this machine."""
+
+    path: Path
+
+    def length(self) -> int:
+        """0 where there is none."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def read(self) -> bytes:
+        return read_content(self.path)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photograph that is not decoded yet.
+
+    name, shrink: as in Photograph. clean, degraded: the files. side: the shorter side in pixels that larger photographs
+    are scaled down to; None: none is. size, hash: (H, W) and content hash of `clean`, where they are known without
+    decoding it.
     """
-    found = [(folder, root, path) for folder in folders for root in [folder.resolved()] for path in _images(root)]
-    if limit is not None and limit < len(found):
-        found = [found[index * len(found) // limit] for index in range(limit)]
-    photographs: list[Photograph] = []
-    failures: list[str] = []
-    for folder, root, path in found:
+
+    name: str
+    clean: Content
+    degraded: Content | None = None
+    shrink: tuple[float, float] = (1.0, 1.0)
+    side: int | None = None
+    size: tuple[int, int] | None = None
+    hash: str = ""
+
+    def photograph(self, hashed: bool = False) -> Photograph:
+        """Decode it; with `hashed`, its hash as well. Raises ImageReadError, also for a pair of unequal sizes."""
+        pixels = decode_pixels(self.clean.read(), self.name)
+        identity = self.hash or (content_hash(pixels) if hashed else "")
+        degraded = None
+        if self.degraded is not None:
+            degraded = decode_pixels(self.degraded.read(), self.name)
+            if degraded.shape != pixels.shape:
+                (height, width), (other_height, other_width) = pixels.shape[1:], degraded.shape[1:]
+                came = f"pair {self.name}: clean is {width} x {height}, degraded {other_width} x {other_height}"
+                raise ImageReadError(came, "equal sizes")
+        if self.side is not None:
+            height, width = pixels.shape[1:]
+            pixels = scale_down(pixels, *scaled_size(height, width, self.side))
+        return Photograph(self.name, pixels, self.shrink, degraded, identity)
+
+    def decoded_bytes(self) -> tuple[int, int]:
+        """How many bytes the photograph takes while it is decoded, and afterwards. Raises ImageReadError."""
+        height, width = self.size or image_size(self.clean.read(), self.name)
+        kept_height, kept_width = (height, width) if self.side is None else scaled_size(height, width, self.side)
+        images = 1 if self.degraded is None else 2
+        return 3 * height * width * images, 3 * kept_height * kept_width * images
+
+
+class Photographs:
+    """`photographs[index]` is a Photograph; entries are decoded when asked for, each time anew.
+
+    Raises ImageReadError for one that cannot be read, and logs that once. An index keeps its meaning whether or not
+    others can be read and whether they are decoded already: what is drawn by index does not depend on it.
+    """
+
+    def __init__(self, items: Sequence[Photograph | Entry | ImageReadError]) -> None:
+        self.items = list(items)
+        self.reported: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Photograph:
+        item = self.items[index]
+        if isinstance(item, ImageReadError):
+            raise item
+        if isinstance(item, Photograph):
+            return item
         try:
-            pixels = read_image(path).pixels
+            return item.photograph()
         except ImageReadError as error:
-            failures.append(str(error))
-            continue
-        as_bytes = pixels.mul(255).round_().to(torch.uint8)
-        photographs.append(Photograph(str(path.relative_to(root)), as_bytes, folder.shrink))
-    if failures:
-        log.warning("%d of %d images skipped: %s", len(failures), len(found), " | ".join(failures))
-    if not photographs:
-        raise DataError(f"no readable image in {', '.join(folder.path for folder in folders) or 'no folder at all'}")
-    return photographs
+            if index not in self.reported:
+                self.reported.add(index)
+                log.warning("skipped: %s", printable(str(error)))
+            raise
+
+    def readable(self) -> list[Photograph]:
+        """All that can be read, decoded."""
+        photographs = []
+        for index in range(len(self)):
+            with suppress(ImageReadError):  # logged above, or when it was found out
+                photographs.append(self[index])
+        return photographs
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing is left to decode."""
+        return not any(isinstance(item, Entry) for item in self.items)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the photographs come with their own degraded versions. Raises DataError when only some of them do."""
+        kinds = {item.degraded is not None for item in self.items if not isinstance(item, ImageReadError)}
+        if len(kinds) > 1:
+            raise DataError("paired photographs are mixed with others that a task is to degrade", "one or the other")
+        return kinds == {True}
+
+    def hashes(self) -> list[str] | None:
+        """Content hashes of all that can be read, sorted; None when that takes decoding."""
+        if any(isinstance(item, Entry) and not item.hash for item in self.items):
+            return None
+        known = (item for item in self.items if not isinstance(item, ImageReadError))
+        return sorted(item.hash or content_hash(item.pixels) for item in known)  # type: ignore[union-attr]
 
 
-def _images(folder: Path) -> list[Path]:
-    paths = find_images(folder)
-    if not paths:
-        raise DataError(f"data folder {str(folder)!r} holds no image", "photographs (see serpent_ir.images)")
-    return paths
+def scaled_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """The size with a shorter side of `side` and the same proportions; the same size where it is not larger."""
+    shorter = min(height, width)
+    if shorter <= side:
+        return height, width
+    return max(round(height * side / shorter), side), max(round(width * side / shorter), side)
+
+
+def scale_down(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Antialiased bicubic scaling of uint8 (C, H, W) to (C, height, width); the same tensor where it has that size."""
+    if pixels.shape[1:] == (height, width):
+        return pixels
+    scaled = torch.nn.functional.interpolate(
+        pixels.unsqueeze(0).float(), size=(height, width), mode="bicubic", align_corners=False, antialias=True
+    )
+    return scaled[0].round_().clamp_(0, 255).to(torch.uint8)

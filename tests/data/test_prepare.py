@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from photograph_files import Maker
+
+from serpent_ir.data import PhotographSource, Preparation, PreparationReport, load_photographs, prepare_shards
+from serpent_ir.errors import DataError, FileWriteError
+from serpent_ir.images import content_hash
+
+
+@pytest.fixture
+def source(make: Maker) -> PhotographSource:
+    """Seven photographs, one of them twice as large, and one file that is none."""
+    for number in range(6):
+        make.image(f"in/{number}.png", number, 8, 11 + number)
+    make.image("in/deep/photo.v2.jpg", 6, 16, 22)
+    (make.root / "in" / "2-broken.png").write_bytes(b"no image")
+    (make.root / "in" / "notes.txt").touch()
+    return PhotographSource(str(make.root / "in"))
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def prepare(source: PhotographSource, out: Path, workers: int = 0, **options: object) -> PreparationReport:
+    return prepare_shards(source, out, Preparation(**{"shard_size": 3, **options}), workers)  # type: ignore[arg-type]
+
+
+def test_shards_hold_the_files_as_they_are(source: PhotographSource, make: Maker) -> None:
+    report = prepare(source, make.root / "out")
+    assert (report.images, report.kept, report.complete) == (7, 0, False)
+    assert report.shards == ["shard-000000.tar", "shard-000001.tar", "shard-000002.tar"]
+    assert [one["name"] for one in report.left_out] == ["2-broken.png"]
+    assert "not an image of a known format" in report.left_out[0]["reason"]
+    assert report.others == ["notes.txt"]
+    before = load_photographs([source])
+    for index in make.root.glob("out/*.json"):
+        shard = PhotographSource(str(index.with_suffix("")))
+        with_index = load_photographs([shard])
+        index.unlink()
+        assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(with_index, load_photographs([shard]), strict=True))
+        for photograph in with_index:
+            original = next(one for one in before if one.name == photograph.name)
+            assert torch.equal(photograph.pixels, original.pixels)
+            assert photograph.hash == original.hash == content_hash(photograph.pixels)
+            before.remove(original)
+    assert before == []
+
+
+def test_number_of_processes_changes_nothing(source: PhotographSource, make: Maker) -> None:
+    seen: list[tuple[int, int]] = []
+    prepare(source, make.root / "one", size=6, square=True)
+    preparation = Preparation(size=6, square=True, shard_size=3)
+    prepare_shards(source, make.root / "other", preparation, 2, on_progress=lambda *done: seen.append(done))
+    assert content_of(make.root / "one") == content_of(make.root / "other")
+    assert seen == [(done, 8) for done in range(9)]
+    sizes = {
+        photograph.pixels.shape
+        for photograph in load_photographs([PhotographSource(str(make.root / "one"), layout="shards")])
+    }
+    assert sizes == {(3, 6, 6)}
+
+
+@pytest.mark.parametrize("file_format", ["png", "webp", "jpg"])
+def test_formats(source: PhotographSource, make: Maker, file_format: str) -> None:
+    prepare(source, make.root / "out", format=file_format)
+    photographs = load_photographs([PhotographSource(str(make.root / "out"), layout="shards")])
+    for photograph, original in zip(photographs, load_photographs([source]), strict=True):
+        assert photograph.hash == content_hash(photograph.pixels)
+        assert (photograph.hash == original.hash) == (file_format != "jpg" or original.name.endswith("jpg"))
+
+
+def test_a_run_that_was_stopped_goes_on(source: PhotographSource, make: Maker) -> None:
+    out = make.root / "out"
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(source, out, Preparation(shard_size=3), on_progress=stop)
+    assert [*content_of(out)] == ["shard-000000.tar", "shard-000000.tar.json"]
+    (out / ".serpent-0123456789abcdef.part").touch()
+    (out / "shard-000001.tar").write_bytes(b"without an index")
+    first = (out / "shard-000000.tar").stat().st_mtime_ns
+    report = prepare(source, out)
+    assert (report.kept, report.images) == (1, 7)
+    assert (out / "shard-000000.tar").stat().st_mtime_ns == first
+    prepare(source, make.root / "fresh")
+    assert content_of(out) == content_of(make.root / "fresh")
+
+    (out / "shard-000002.tar").write_bytes(b"cut off")
+    (make.root / "in" / "2-broken.png").write_bytes((make.root / "in" / "1.png").read_bytes())
+    again = prepare(source, out)
+    assert (again.kept, again.images, again.left_out) == (1, 8, [])
+    assert prepare(source, out).kept == 3
+
+
+def test_an_index_does_not_stand_beside_another_shard(
+    source: PhotographSource, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the new shard and before its index."""
+    prepare(source, make.root / "out")
+    (make.root / "in" / "2-broken.png").write_bytes(b"no image either")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serpent_ir.data.prepare.write_index", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, make.root / "out")
+    assert not (make.root / "out" / "shard-000000.tar.json").exists()
+    assert (make.root / "out" / "shard-000001.tar.json").exists()
+
+
+def test_what_is_there_is_not_overwritten(source: PhotographSource, make: Maker) -> None:
+    out = make.root / "out"
+    prepare(source, out)
+    before = content_of(out)
+    for change in ({"size": 6}, {"format": "png"}, {"shard_size": 8}):
+        with pytest.raises(DataError, match=r"other (photographs|shards)"):
+            prepare(source, out, **change)
+    make.image("in/0-new.png")
+    with pytest.raises(DataError, match="other photographs"):
+        prepare(source, out)
+    assert content_of(out) == before
+
+
+def test_shards_and_ffhq_can_be_prepared(source: PhotographSource, make: Maker) -> None:
+    prepare(source, make.root / "out")
+    first = PhotographSource(str(make.root / "out" / "shard-{000000..000002}.tar"))
+    report = prepare_shards(first, make.root / "again", Preparation(), limit=5)
+    assert (report.images, report.complete) == (5, True)
+    index = json.loads((make.root / "again" / "shard-000000.tar.json").read_text())
+    assert [sample["name"] for sample in index["samples"]] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
+    make.image("ffhq/59999.png")
+    make.image("ffhq/60000.png")
+    faces = PhotographSource(str(make.root / "ffhq"), layout="ffhq", split="val")
+    assert prepare_shards(faces, make.root / "faces", Preparation()).images == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(source: PhotographSource, make: Maker) -> None:
+    (make.root / "file").touch()
+    with pytest.raises(FileWriteError, match="file"):
+        prepare(source, make.root / "file")
