@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from serpent_ir.files import printable, replacing
+from serpent_ir.files import printable, replacing, sole_use
 
 
 def test_the_file_appears_at_the_end_and_nothing_else(tmp_path: Path) -> None:
@@ -69,3 +71,33 @@ def test_printable_names() -> None:
     assert printable("Ünï [1].png") == "Ünï [1].png"
     assert printable("a\x1b[31m\n.png") == r"a\x1b[31m\n.png"
     assert printable(Path("a\udcff.png")) == r"a\udcff.png"
+
+
+def test_only_one_is_in_a_block_of_sole_use(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def other() -> None:
+        with sole_use(tmp_path / "lock"):
+            entered.set()
+
+    waiting = threading.Thread(target=other, daemon=True)
+    with sole_use(tmp_path / "lock"):
+        waiting.start()
+        with pytest.raises(TimeoutError), sole_use(tmp_path / "lock", patience=0.2):
+            pass
+        assert not entered.is_set()
+    assert entered.wait(10)
+    waiting.join()
+    with sole_use(tmp_path / "lock", patience=0.0):
+        pass
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with sole_use(tmp_path / "lock"):
+        assert "cannot be locked (No locks available)" in caplog.text

@@ -1,16 +1,25 @@
-"""Replacing a file in one stroke, and showing a file's name to people."""
+"""Replacing a file in one stroke, keeping other processes out, and showing a file's name to people."""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 TEMPORARY_NAMES = ".serpent-*.part"
 """Pattern of the names that `replacing` writes under; a killed process leaves one such file behind."""
+
+SECONDS_BETWEEN_LOOKS = 0.1
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What file systems without locks answer."""
 
 
 @contextmanager
@@ -35,6 +44,35 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_use(lock: Path, patience: float | None = None) -> Iterator[None]:
+    """Within the block, nobody else is in such a block for the same `lock`, a file that is made for this and stays.
+
+    patience: seconds to wait for the others to leave; None: as long as it takes. A process that ends leaves by that;
+    one that it forked keeps the lock until it ends too. Where the file system knows no locks, a warning says so.
+
+    Raises TimeoutError when the others stay, OSError when the file cannot be made.
+    """
+    import fcntl  # of Unix alone
+
+    end = None if patience is None else time.monotonic() + patience
+    with lock.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if end is not None and time.monotonic() >= end:
+                    raise TimeoutError(f"{lock} is locked by another process") from error
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            except OSError as error:
+                if error.errno not in WITHOUT_LOCKS:
+                    raise
+                log.warning("%s cannot be locked (%s): nothing keeps others out", lock, error.strerror)
+                break
+        yield
 
 
 def printable(name: str | os.PathLike[str]) -> str:

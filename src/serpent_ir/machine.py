@@ -60,3 +60,13 @@ def package_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def seconds_of_others() -> float | None:
+    """Processor seconds that other processes, and other virtual machines, have had so far; None where Linux is not."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, stat.read_text().split()[1:9])
+    busy = user + nice + system + interrupts + soft_interrupts + stolen
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from serpent_ir.data import generated_photographs
-from serpent_ir.errors import CheckpointError, DeviceError, RecipeError, TrainingError, UnknownNameError
+from serpent_ir.data import PhotographSource, generated_photographs
+from serpent_ir.errors import DeviceError, RecipeError, TrainingError, UnknownNameError
 from serpent_ir.metrics import psnr
 from serpent_ir.models import create_model, load_model, read_card
 from serpent_ir.tasks import Degradation
 from serpent_ir.training import Recipe, train
-from serpent_ir.training.restoration_module import partly_quantized
-from serpent_ir.training.validation import mean_psnr
+from serpent_ir.training.clock import RunClock
+from serpent_ir.training.initial_model import initial_model, task_of
+from serpent_ir.training.restoration_module import RestorationModule
+from serpent_ir.training.run_folder import RunFolder, changed_fields
+from serpent_ir.training.validation import psnr_values, unrestored
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -51,9 +55,10 @@ def test_a_run_leaves_weights_metrics_recipe_and_environment(tiny_recipe: Recipe
     assert [bool(row["val_psnr"]) for row in rows] == [False, True, False, True]
     assert all(0 < float(row["loss"]) < 2 for row in rows)
     assert json.loads((Path(recipe.run) / "environment.json").read_text())["threads"] == 1
-    assert sorted(path.name for path in Path(recipe.run).iterdir()) == [
-        "best.safetensors", "environment.json", "last.ckpt", "metrics.csv", "model.safetensors", "recipe.yaml",
-    ]  # fmt: skip
+    assert {path.name for path in Path(recipe.run).iterdir()} - {"changes.patch"} == {
+        ".train.lock", "best.safetensors", "environment.json", "last.ckpt", "metrics.csv", "model.safetensors",
+        "previous.ckpt", "recipe.yaml", "tensorboard", "training_images.json",
+    }  # fmt: skip
 
     checkpoint = torch.load(Path(recipe.run) / "last.ckpt", weights_only=True)["state_dict"]
     restored = load_model(result.weights).state_dict()
@@ -82,6 +87,11 @@ def test_a_complete_run_is_not_trained_again(tiny_recipe: RecipeMaker, caplog: p
     assert again.weights is not None
     after = load_file(again.weights)
     assert all(torch.equal(before[name], after[name]) for name in before)
+    card = read_card(again.weights)
+    assert card.provenance["val_input_psnr"] is not None
+    written = {path: path.stat().st_mtime_ns for path in Path(recipe.run).iterdir()}
+    assert train(recipe) == again
+    assert {path: path.stat().st_mtime_ns for path in Path(recipe.run).iterdir()} == written
 
 
 def test_another_recipe_does_not_continue_a_run_unasked(tiny_recipe: RecipeMaker) -> None:
@@ -110,17 +120,52 @@ def test_starting_afresh_removes_the_old_run_before_it_writes_anything(
         patch.setattr("serpent_ir.training.run.write_atomically", killed)
         with pytest.raises(SystemExit):
             train(tiny_recipe(lr=1e-4, resume="never"))
-    assert os.listdir(run) == ["notes.txt"]
+    assert sorted(os.listdir(run)) == [".train.lock", "notes.txt"]
     assert train(tiny_recipe(lr=1e-4, max_time="0.001")).step == 1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "model.safetensors", "environment.json"])
+def test_files_that_no_run_has_written_are_not_replaced_unasked(tiny_recipe: RecipeMaker, name: str) -> None:
+    run = Path(tiny_recipe().run)
+    run.mkdir()
+    (run / name).write_text("[1, 2]")
+    with pytest.raises(RecipeError, match=f"holds no run, and {name}, which a run would replace.*--resume never"):
+        train(tiny_recipe())
+    assert (run / name).read_text() == "[1, 2]"
+    assert train(tiny_recipe(steps=1, resume="never")).finished
+
+
+def test_a_session_that_was_killed_before_its_first_checkpoint_is_begun_again(
+    tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("serpent_ir.training.run.fit", killed)
+        train(tiny_recipe(steps=1))
+    assert {"recipe.yaml", "environment.json"} <= {*os.listdir(tiny_recipe().run)}
+    assert train(tiny_recipe(steps=1)).finished
+
+
+def test_only_one_process_trains_in_a_folder(tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serpent_ir.training.run_folder.PATIENCE", 0.0)
+    with RunFolder(Path(tiny_recipe().run)).sole_use(), pytest.raises(TrainingError, match="another process trains in"):
+        train(tiny_recipe())
+    assert os.listdir(tiny_recipe().run) == [".train.lock"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_run_that_cannot_start_leaves_the_old_one_alone(tiny_recipe: RecipeMaker) -> None:
     train(tiny_recipe())
-    before = {path.name: path.read_bytes() for path in Path(tiny_recipe().run).iterdir()}
+    before = contents(Path(tiny_recipe().run))
     with pytest.raises(DeviceError):
         train(tiny_recipe(resume="never", device="cuda", lr=1e-4))
-    assert {path.name: path.read_bytes() for path in Path(tiny_recipe().run).iterdir()} == before
+    assert contents(Path(tiny_recipe().run)) == before
 
 
 def test_leftovers_of_a_killed_session_are_removed_on_resuming(tiny_recipe: RecipeMaker) -> None:
@@ -134,18 +179,18 @@ def test_leftovers_of_a_killed_session_are_removed_on_resuming(tiny_recipe: Reci
 def test_the_best_weights_are_written_before_the_checkpoint_that_knows_of_them(
     tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(trainer: object, path: Path) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise ValueError("killed")
 
-    monkeypatch.setattr("serpent_ir.training.run_folder.save_checkpoint", killed)
+    monkeypatch.setattr("serpent_ir.training.checkpoints.CheckpointFiles.save_checkpoint", killed)
     with pytest.raises(ValueError, match="killed"):
         train(tiny_recipe(validate_every=4, checkpoint_every=4))
     assert read_card(Path(tiny_recipe().run) / "best.safetensors").provenance["steps"] == 4
 
 
 def test_the_last_measurement_can_be_the_best(tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = iter([20.0, 21.0])
-    monkeypatch.setattr("serpent_ir.training.validation.mean_psnr", lambda *_: next(values))
+    values = iter([19.0, 20.0, 21.0])  # the first is that of the degraded images
+    monkeypatch.setattr("serpent_ir.training.validation.Validation.mean_psnr", lambda *_: next(values))
     result = train(tiny_recipe(validate_every=5))
     assert result.val_psnr == 21.0
     provenance = read_card(Path(tiny_recipe().run) / "best.safetensors").provenance
@@ -160,7 +205,7 @@ def test_ctrl_c_in_the_middle_of_a_step_is_a_keyboard_interrupt(
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("not interrupted")
 
-    monkeypatch.setattr("serpent_ir.training.validation.mean_psnr", twice)
+    monkeypatch.setattr("serpent_ir.training.restoration_module.learning_rate", twice)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_recipe())
@@ -182,6 +227,17 @@ def test_fields_that_do_not_change_the_result_may_differ(tiny_recipe: RecipeMake
     stopped = train(tiny_recipe(max_time="0.001"))
     assert not stopped.finished and stopped.step == 1 and stopped.weights is None
     assert train(tiny_recipe(log_every=1, checkpoint_every=5)).finished
+
+
+def test_validation_photographs_count_where_they_decide_what_is_trained_on(tiny_recipe: RecipeMaker) -> None:
+    folder = RunFolder(Path(tiny_recipe().run))
+    folder.path.mkdir()
+    some, others = [PhotographSource("a")], [PhotographSource("b")]
+    folder.recipe.write_text(yaml.safe_dump(tiny_recipe(val=some).as_dict()))
+    assert changed_fields(folder, tiny_recipe(val=others)) == []
+    assert changed_fields(folder, tiny_recipe()) == ["val"]
+    folder.recipe.write_text(yaml.safe_dump(tiny_recipe(data=some, generated_images=0).as_dict()))
+    assert changed_fields(folder, tiny_recipe(data=some, generated_images=0, val=others)) == []
 
 
 def test_time_budget_ends_the_run_with_its_schedule_complete(tiny_recipe: RecipeMaker) -> None:
@@ -240,12 +296,38 @@ def test_number_of_workers_changes_nothing(tiny_recipe: RecipeMaker, tmp_path: P
     assert all(torch.equal(alone[name], shared[name]) for name in alone)
 
 
-def test_damaged_checkpoint_is_named(tiny_recipe: RecipeMaker) -> None:
-    train(tiny_recipe(steps=2))
-    checkpoint = Path(tiny_recipe().run) / "last.ckpt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
-        train(tiny_recipe(steps=2))
+def test_own_operators_make_the_task(tiny_recipe: RecipeMaker) -> None:
+    operators = [{"operator": "gaussian_blur", "sigma": [0.5, 2.0]}, {"operator": "jpeg", "quality": 50}]
+    result = train(tiny_recipe(task="mine", operators=operators, steps=1))
+    assert result.weights is not None
+    card = read_card(result.weights)
+    assert card.task == "mine" and card.provenance["recipe"]["operators"] == operators
+    with pytest.raises(UnknownNameError, match="gaussian_blot"):
+        train(tiny_recipe(task="mine", operators=[{"operator": "gaussian_blot"}]))
+
+
+def test_a_model_takes_the_channels_that_the_task_gives(tiny_recipe: RecipeMaker) -> None:
+    result = train(tiny_recipe(task="inpaint", steps=1))
+    assert result.weights is not None and load_model(result.weights).config.in_channels == 4
+    with pytest.raises(RecipeError, match="in_channels is 3; expected the 4"):
+        train(tiny_recipe(task="inpaint", resume="never", model_options={"in_channels": 3}))
+
+
+def test_the_degradation_of_a_crop_does_not_depend_on_its_share_of_the_batch(tiny_recipe: RecipeMaker) -> None:
+    recipe = tiny_recipe(quantized_fraction=0.5)
+    task = task_of(recipe)
+    module = RestorationModule(recipe, initial_model(recipe, task), task, RunClock(recipe))
+    crops = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    whole = module.on_after_batch_transfer((5, crops), 0)[1]
+    halves = []
+    for rank in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RestorationModule, "global_rank", rank)
+            halves.append(module.on_after_batch_transfer((5, crops[2 * rank : 2 * rank + 2]), 0)[1])
+    assert torch.equal(torch.cat(halves), whole)
+    assert not torch.equal(module.on_after_batch_transfer((6, crops), 0)[1], whole)
+    alike = module.on_after_batch_transfer((5, crops[:1].expand(4, -1, -1, -1)), 0)[1]
+    assert not torch.equal(alike[0], alike[1])
 
 
 def test_unknown_names_are_refused_before_anything_is_made(tiny_recipe: RecipeMaker) -> None:
@@ -260,6 +342,12 @@ def test_unknown_names_are_refused_before_anything_is_made(tiny_recipe: RecipeMa
 def test_missing_device_is_named(tiny_recipe: RecipeMaker) -> None:
     with pytest.raises(DeviceError, match="cuda"):
         train(tiny_recipe(device="cuda"))
+
+
+@pytest.fixture
+def no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs begin without trying a step of each stage."""
+    monkeypatch.setattr("serpent_ir.training.forecast.Forecast.on_train_start", lambda *_: None)
 
 
 class SometimesNaN(nn.Module):
@@ -282,50 +370,51 @@ class SometimesNaN(nn.Module):
         return output * float("nan") if self.calls - 1 in self.bad else output
 
 
+@pytest.mark.usefixtures("no_forecast")
 def test_a_step_that_is_not_finite_is_skipped_and_reported(
     tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = tiny_recipe(steps=6, bad_steps=3, log_every=1)
     model = SometimesNaN(create_model(recipe.model, **recipe.model_options), bad=range(2, 4))
-    monkeypatch.setattr("serpent_ir.training.run.create_model", lambda *_, **__: model)
+    averages: list[Tensor] = []
+    step = RestorationModule.optimizer_step
+
+    def noted(module: RestorationModule, *arguments: Any) -> None:
+        step(module, *arguments)
+        averages.append(torch.cat([p.flatten() for p in module.average.module.inner.parameters()]))
+
+    monkeypatch.setattr(RestorationModule, "optimizer_step", noted)
+    monkeypatch.setattr("serpent_ir.training.initial_model.create_model", lambda *_, **__: model)
     monkeypatch.setattr("serpent_ir.training.run.save_weights", lambda *_: None)
-    monkeypatch.setattr("serpent_ir.training.run_folder.save_weights", lambda *_: None)
+    monkeypatch.setattr("serpent_ir.training.checkpoints.save_weights", lambda *_: None)
     assert train(recipe).step == 6
     changed = [not torch.equal(a, b) for a, b in zip(model.weights, model.weights[1:], strict=False)]
     assert changed == [True, True, False, False, True]
+    moved = [not torch.equal(a, b) for a, b in pairwise(averages)]
+    assert moved == [True, False, False, True, True]
     assert all(torch.isfinite(weights).all() for weights in model.weights)
     assert caplog.text.count("skipped: loss nan") == 2
     assert [row["skipped_steps"] for row in rows_of(recipe.run)] == ["0", "0", "1", "2", "2", "2"]
 
 
+@pytest.mark.usefixtures("no_forecast")
 def test_too_many_steps_in_a_row_that_are_not_finite_stop_training(
     tiny_recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(steps=6, bad_steps=3)
     model = SometimesNaN(create_model(recipe.model, **recipe.model_options), bad=range(2, 9))
-    monkeypatch.setattr("serpent_ir.training.run.create_model", lambda *_, **__: model)
+    monkeypatch.setattr("serpent_ir.training.initial_model.create_model", lambda *_, **__: model)
     with pytest.raises(TrainingError, match="3 steps in a row"):
         train(recipe)
     assert model.calls == 5
 
 
-class Identity(nn.Module):
-    def forward(self, image: Tensor) -> Tensor:
-        return image
-
-
 def test_validation_is_the_mean_psnr_of_clipped_outputs() -> None:
-    photographs = generated_photographs(2, seed=0)
+    photographs = generated_photographs(3, seed=0)
     brighten = Degradation("brighten", {}, (lambda image, generator=None: image + 0.1,))
     cleans = [photograph.pixels.unsqueeze(0).float() / 255 for photograph in photographs]
-    expected = sum(psnr((clean + 0.1).clamp(0, 1), clean).item() for clean in cleans) / 2
-    assert mean_psnr(Identity(), photographs, brighten, 0, torch.device("cpu")) == pytest.approx(expected, abs=1e-4)
-
-
-def test_the_fraction_of_quantized_images() -> None:
-    images = torch.rand(400, 3, 2, 2) * 1.4 - 0.2
-    mixed = partly_quantized(images, 0.25, torch.Generator().manual_seed(0))
-    untouched = (mixed == images).flatten(1).all(1)
-    levels = mixed[~untouched] * 255
-    assert 0.2 < (~untouched).float().mean() < 0.3
-    assert (levels - levels.round()).abs().max() < 1e-4 and levels.min() >= 0 and levels.max() <= 255
+    expected = [psnr((clean + 0.1).clamp(0, 1), clean).item() for clean in cleans]
+    arguments = (unrestored, photographs, brighten, 0, torch.device("cpu"))
+    assert psnr_values(*arguments).tolist() == pytest.approx(expected, abs=1e-4)
+    shares = [psnr_values(*arguments, rank=rank, processes=2) for rank in range(2)]
+    assert torch.equal(shares[0] + shares[1], psnr_values(*arguments))

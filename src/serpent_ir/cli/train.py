@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,9 @@ import typer
 
 def train(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option(help="Recipe (YAML), for instance recipes/deblur-b.yaml.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Recipe: a YAML file, or the name of one that comes along, such as deblur-b.")
+    ] = None,
 ) -> None:
     """Train a model as a recipe says; run the same command again to continue after a stop.
 
@@ -28,10 +29,11 @@ def train(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("serpent_ir").setLevel(logging.INFO)
 
+    from serpent_ir.recipes import find_recipe
     from serpent_ir.training import load_recipe
     from serpent_ir.training import train as run_training
 
-    result = run_training(load_recipe(config, context.args))
+    result = run_training(load_recipe(None if config is None else find_recipe(config), context.args))
     quality = "" if result.val_psnr is None else f", validation {result.val_psnr:.2f} dB"
     if result.finished:
         typer.echo(f"{result.weights}: {result.step} steps{quality}")

@@ -7,18 +7,16 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from serpent_ir.efficiency.cell import Cell, Settings, Status
 from serpent_ir.errors import lacks_memory
 from serpent_ir.machine import HUGE_PAGES_VARIABLE
+from serpent_ir.python_process import command_of
 
-COMMAND = (sys.executable, "-c", "from serpent_ir.efficiency.cell import main; main()")
-HOME = Path(__file__).parents[2]  # where `-c` looks first: for this package, and for no files of the user
+COMMAND = command_of("serpent_ir.efficiency.cell")
 
 KILLED = "killed by the system (SIGKILL), most often for lack of memory"
 
@@ -33,7 +31,7 @@ def run_in_process(cell: Cell, settings: Settings) -> dict[str, Any]:
     environment = {HUGE_PAGES_VARIABLE: "1", **os.environ}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        COMMAND, cwd=HOME, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        COMMAND, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace"
     ) as process:
         try:
             output, errors = process.communicate(request, timeout=settings.time_limit)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from serpent_ir.training.recipe import Recipe
 
 
 class RunClock(Callback):
-    """Elapsed time over all restarts (`before`: seconds of earlier sessions), progress, and the stops they cause."""
+    """Elapsed time over all restarts (`before`: seconds of earlier sessions), progress, and the stops they cause.
+
+    Time moves on at the end of each step alone, and is the same in all processes that train together: what follows from
+    it, the schedule and the end, they all decide alike. A stop that one of them wants, all make.
+    """
 
     def __init__(self, recipe: Recipe, before: float = 0.0) -> None:
-        self.steps = recipe.steps
+        self.steps = recipe.total_steps
         self.budget = recipe.time_budget_seconds
         self.max_time = recipe.max_time_seconds
         self.before = before
+        self.session = 0.0
+        """Seconds from the start of this process's first step to the end of its last one."""
         self.started: float | None = None
-
-    @property
-    def session(self) -> float:
-        """Seconds since training began or was resumed in this process."""
-        return 0.0 if self.started is None else time.monotonic() - self.started
 
     @property
     def elapsed(self) -> float:
@@ -42,16 +44,25 @@ class RunClock(Callback):
             return None
         return self.elapsed * (1 - min(progress, 1)) / progress
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.started = time.monotonic()
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.started is None:
+            self.started = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        now = time.monotonic()
+        self.session, stop = largest(trainer, now - (self.started or now), float(trainer.should_stop))
         out_of_time = self.max_time is not None and self.session >= self.max_time
-        if out_of_time or self.progress(trainer.global_step) >= 1:
+        if stop or out_of_time or self.progress(trainer.global_step) >= 1:
             trainer.should_stop = True
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.before, self.started = self.elapsed, None
 
     def state_dict(self) -> dict[str, float]:
         return {"elapsed": self.elapsed}
+
+
+def largest(trainer: Trainer, *numbers: float) -> list[float]:
+    """The largest of each number over all processes that train together."""
+    if trainer.world_size == 1:
+        return list(numbers)
+    together = torch.tensor(numbers, dtype=torch.float64, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
+    return together.tolist()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from serpent_ir.training.clock import RunClock
+from serpent_ir.training.forecast import duration_text
 from serpent_ir.training.restoration_module import RestorationModule
 from serpent_ir.training.validation import Validation
 
@@ -39,6 +40,7 @@ class ProgressDisplay(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.first_step = trainer.global_step
+        self.in_terminal = self.in_terminal and trainer.is_global_zero
         if self.in_terminal:
             self.bar.start()
 
@@ -46,11 +48,14 @@ class ProgressDisplay(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
         assert isinstance(module, RestorationModule)
+        if not trainer.is_global_zero:
+            return
         step = trainer.global_step
         if math.isfinite(module.last_loss):
             before = module.last_loss if self.loss is None else self.loss
             self.loss = SMOOTHING * before + (1 - SMOOTHING) * module.last_loss
-        text = self._text(step, module.recipe.steps, batch[2].shape)
+        batch_size, crop = batch[2].shape[0] * trainer.world_size, batch[2].shape[-1]
+        text = self._text(step, module.recipe.total_steps, f"{batch_size} x {crop} px")
         progress = min(self.clock.progress(step), 1.0)
         if self.in_terminal:
             self.bar.update(self.task_id, completed=progress, description=text)
@@ -58,12 +63,13 @@ class ProgressDisplay(Callback):
             self.last_line = time.monotonic()
             print(f"{100 * progress:5.1f} %  {text}", file=sys.stderr, flush=True)
 
-    def _text(self, step: int, steps: int, shape: tuple[int, ...]) -> str:
-        parts = [f"step {step}/{steps}", f"{shape[0]} x {shape[-1]} px"]
+    def _text(self, step: int, steps: int, batch: str) -> str:
+        parts = [f"step {step}/{steps}", batch]
         if self.loss is not None:
             parts.append(f"loss {self.loss:.4f}")
         if self.validation.last is not None:
-            parts.append(f"val {self.validation.last:.2f} dB (best {self.validation.best:.2f})")
+            best = "" if self.validation.best is None else f" (best {self.validation.best:.2f})"
+            parts.append(f"val {self.validation.last:.2f} dB{best}")
         if self.clock.session > 0:
             parts.append(f"{(step - self.first_step) / self.clock.session:.2f} steps/s")
         left = self.clock.seconds_left(step)
@@ -76,11 +82,3 @@ class ProgressDisplay(Callback):
             self.bar.stop()
 
     on_exception = teardown
-
-
-def duration_text(seconds: float) -> str:
-    """'1 h 05 min', '12 min 03 s' or '40 s'."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

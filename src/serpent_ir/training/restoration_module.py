@@ -13,9 +13,10 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from serpent_ir.data import derived_seed, generator_for
+from serpent_ir.data import derived_seed
 from serpent_ir.errors import TrainingError
-from serpent_ir.tasks import Degradation, quantize
+from serpent_ir.tasks import Degradation
+from serpent_ir.training.activation_checkpointing import recompute_blocks
 from serpent_ir.training.average import averaged
 from serpent_ir.training.clock import RunClock
 from serpent_ir.training.losses import LOSSES
@@ -39,6 +40,8 @@ class RestorationModule(LightningModule):
         self.recipe = recipe
         self.model = model
         self.average = averaged(model, recipe.ema)
+        if recipe.activation_checkpointing:
+            recompute_blocks(model)
         self.task = task
         self.clock = clock
         self.last_loss = float("nan")
@@ -59,12 +62,23 @@ class RestorationModule(LightningModule):
             fused=next(self.model.parameters()).device.type == "cpu",
         )
 
-    def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[int, Tensor, Tensor]:
-        """(step, uint8 crops) -> (step, degraded, clean), outside of any reduced precision."""
-        step, crops = batch
+    def on_after_batch_transfer(self, batch: tuple[Any, ...], dataloader_idx: int) -> tuple[int, Tensor, Tensor]:
+        """(step, uint8 crops) -> (step, degraded, clean), outside of any reduced precision.
+
+        What happens to crop i of a step's batch is drawn from (seed, step, i): it does not depend on which process has
+        the crop. Of pairs, (step, clean, degraded), the degraded crops are taken as they are.
+        """
+        step, crops, *own = batch
         clean = crops.float().div_(255)
-        generator = generator_for(clean.device, self.recipe.seed, step, DEGRADATION_STREAM)
-        return step, partly_quantized(self.task(clean, generator), self.recipe.quantized_fraction, generator), clean
+        if own:
+            return step, own[0].float().div_(255), clean
+        first = self.global_rank * len(clean)
+        generator = torch.Generator(clean.device)
+        degraded = []
+        for number, crop in enumerate(clean.split(1), first):
+            generator.manual_seed(derived_seed(self.recipe.seed, step, number, DEGRADATION_STREAM))
+            degraded.append(self.task(crop, generator, self.recipe.quantized_fraction))
+        return step, torch.cat(degraded), clean
 
     def on_train_batch_start(self, batch: tuple[int, Tensor, Tensor], batch_idx: int) -> None:
         step = batch[0]
@@ -76,7 +90,7 @@ class RestorationModule(LightningModule):
         step, degraded, clean = batch
         torch.manual_seed(derived_seed(self.recipe.seed, step, MODEL_STREAM))
         loss = LOSSES[self.recipe.loss](self.model(degraded), clean)
-        self.last_loss = loss.item()
+        self.last_loss = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean").item()
         return loss
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
@@ -109,10 +123,5 @@ class RestorationModule(LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.average.update_parameters(self.model)
-
-
-def partly_quantized(degraded: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
-    """Each image of (B, C, H, W) is, with probability `fraction`, clipped and rounded to 8 bits as a file would be."""
-    chosen = torch.rand(degraded.shape[0], generator=generator, device=generator.device) < fraction
-    return torch.where(chosen.to(degraded.device).view(-1, 1, 1, 1), quantize(degraded), degraded)
+        if not self.bad_steps_in_a_row:
+            self.average.update_parameters(self.model)

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import signal
+import os
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from serpent_ir import tasks
-from serpent_ir.data import CropBatches, Photograph, generated_photographs, load_photographs
-from serpent_ir.errors import DeviceError, RecipeError
-from serpent_ir.models import create_model, load_model
+from serpent_ir.data import crop_loader
+from serpent_ir.errors import CheckpointError
+from serpent_ir.models import read_card
+from serpent_ir.tasks import Degradation
+from serpent_ir.training.board import Board
+from serpent_ir.training.checkpoints import CheckpointFiles, CheckpointKeeper
 from serpent_ir.training.clock import RunClock
-from serpent_ir.training.environment import environment
+from serpent_ir.training.environment import environment, source_changes
+from serpent_ir.training.forecast import Forecast, duration_text
+from serpent_ir.training.initial_model import initial_model, task_of
 from serpent_ir.training.interruption import Interruption
+from serpent_ir.training.largest_batch import with_largest_batches
 from serpent_ir.training.metrics_log import MetricsLog
-from serpent_ir.training.progress import ProgressDisplay, duration_text
+from serpent_ir.training.photographs import hashes_of_all_sessions, photographs_of, photographs_text
+from serpent_ir.training.processes import check_devices, is_first, run_processes, started_by_cluster
+from serpent_ir.training.progress import ProgressDisplay
 from serpent_ir.training.recipe import Recipe
 from serpent_ir.training.restoration_module import RestorationModule
-from serpent_ir.training.run_folder import CheckpointKeeper, ResumePoint, RunFolder, find_resume_point, write_atomically
-from serpent_ir.training.schedule import StepKeys
+from serpent_ir.training.run_folder import ResumePoint, RunFolder, find_resume_point, write_atomically
+from serpent_ir.training.schedule import StepKeys, in_steps
 from serpent_ir.training.validation import Validation
 from serpent_ir.training.weights_file import provenance_of, save_weights
 
@@ -48,70 +60,93 @@ class TrainingResult:
     weights: Path | None
     interrupted_by: int | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {**dataclasses.asdict(self), "weights": str(self.weights) if self.weights else None}
+
 
 def train(recipe: Recipe) -> TrainingResult:
     """Train as `recipe` says, in its run folder, from its checkpoint when there is one.
 
-    Raises RecipeError, UnknownNameError, RangeError (recipe), DataError (folders), CheckpointError (damaged files),
-    TrainingError (the loss is not finite any more), KeyboardInterrupt (a second Ctrl-C, which does not wait for the end
-    of the step).
+    Raises RecipeError, UnknownNameError, RangeError (recipe), DeviceError, DataError (folders), CheckpointError
+    (damaged files, or final weights that cannot be written), FileWriteError (run folder), TrainingError (the loss is
+    not finite any more, too little memory, one of several processes died, or another training uses the run folder),
+    KeyboardInterrupt (Ctrl-C before the first step, or a second one, which does not wait for the end of the step).
     """
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)
-    task = tasks.create(recipe.task, **recipe.task_options)
-    model = initial_model(recipe)
+    check_devices(recipe)
+    recipe = with_largest_batches(recipe, RunFolder(Path(recipe.run)))
+    if recipe.processes == 1 or started_by_cluster():
+        return train_here(recipe)
+    result = run_processes("train", recipe, recipe.devices)
+    weights = Path(result["weights"]) if result["weights"] else None
+    return TrainingResult(**{**result, "weights": weights})
 
+
+def train_here(recipe: Recipe) -> TrainingResult:
+    """`train` in this process, which may be one of several that train together."""
+    set_threads(recipe)
+    torch.manual_seed(recipe.seed)
+    task = task_of(recipe)
+    model = initial_model(recipe, task)
     folder = RunFolder(Path(recipe.run))
+    with folder.sole_use() if is_first(recipe) else nullcontext():
+        return run_session(recipe, folder, task, model)
+
+
+def run_session(recipe: Recipe, folder: RunFolder, task: Degradation, model: nn.Module) -> TrainingResult:
+    """From the start, or the last checkpoint, to the end of the run or of this session."""
     resume_point = find_resume_point(folder, recipe)
     first_step = resume_point.step if resume_point else 0
 
-    photographs, held_out = photographs_of(recipe)
+    photographs, held_out = photographs_of(recipe, recipe.devices)
     log.info("%d training and %d validation photographs", len(photographs), len(held_out))
-
-    provenance = provenance_of(recipe, photographs, held_out)
-    clock = RunClock(recipe, resume_point.elapsed if resume_point else 0.0)
-    validation = Validation(held_out, recipe.validate_every)
-    keeper = CheckpointKeeper(folder, validation, recipe.checkpoint_every, provenance)
-    interruption = Interruption()
-    module = RestorationModule(recipe, model, task, clock)
+    plan = in_steps(recipe, len(photographs))
+    clock = RunClock(plan, resume_point.elapsed if resume_point else 0.0)
     complete = clock.progress(first_step) >= 1
-    trainer = quiet_trainer(
-        recipe,
-        first_step if complete else recipe.steps,
-        [
-            interruption,
-            validation,
-            clock,
-            MetricsLog(folder.metrics, clock, validation, recipe.log_every),
-            keeper,
-            ProgressDisplay(clock, validation),
-        ],
-    )
-    batches = DataLoader(
-        CropBatches(photographs, recipe.seed),
-        batch_size=None,
-        sampler=StepKeys(recipe.stages, clock, first_step),
-        num_workers=recipe.workers,
-        worker_init_fn=leave_interrupts_to_the_parent,
-        pin_memory=trainer.strategy.root_device.type == "cuda",
-    )
     if resume_point:
         action = "already complete:" if complete else "resuming"
         done = f"step {first_step}, after {duration_text(resume_point.elapsed)}"
         log.info("%s %s, %s", action, folder.path, done)
-    folder.prepare(keep_run=resume_point is not None)
-    write_atomically(folder.recipe, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
-    write_atomically(folder.environment, json.dumps(environment(), indent=2) + "\n")
+        result = finished_result(folder, resume_point) if complete else None
+        if result is not None:
+            return result
+
+    hashes = hashes_of_all_sessions(folder, photographs, recipe) if resume_point else photographs.hashes()
+    provenance = provenance_of(recipe, len(photographs), len(held_out), hashes)
+    validation = Validation(held_out, plan.validate_every, clock)
+    keeper = CheckpointKeeper(folder, validation, plan.checkpoint_every, provenance)
+    interruption = Interruption()
+    module = RestorationModule(plan, model, task, clock)
+    board = Board(folder.events)
+    fell_back = resume_point is not None and resume_point.checkpoint == folder.previous
+    trainer = quiet_trainer(
+        plan,
+        CheckpointFiles(folder, last_is_damaged=fell_back),
+        first_step if complete else plan.total_steps,
+        [
+            interruption,
+            Forecast(plan, clock),
+            clock,
+            validation,
+            MetricsLog(folder, board, clock, validation, plan.log_every),
+            keeper,
+            ProgressDisplay(clock, validation),
+        ],
+    )
+    keys = StepKeys(plan.stages, clock, first_step, trainer.global_rank, trainer.world_size)
+    on_cuda = trainer.strategy.root_device.type == "cuda"
+    batches = crop_loader(photographs, plan.seed, keys, plan.workers, pin_memory=on_cuda)
+    if trainer.is_global_zero:
+        begin(folder, recipe, photographs_text(len(photographs), hashes), keep_run=resume_point is not None)
     fit(trainer, module, batches, resume_point)
 
     step = trainer.global_step
     finished = clock.progress(step) >= 1
-    if finished:
-        validation.measure(module, step)
-        keeper.keep_best(module, step)
+    if finished and trainer.is_global_zero:
+        validation.measure(module, step)  # of a run that ended without
+        keeper.keep_best(trainer, module, step)
         facts = {"steps": step, "seconds": round(clock.elapsed), "val_psnr": validation.last}
-        save_weights(module, folder.model, {**provenance, **facts})
+        save_weights(module, folder.model, {**provenance, **facts, "val_input_psnr": validation.degraded})
     return TrainingResult(
         finished=finished,
         step=step,
@@ -120,6 +155,43 @@ def train(recipe: Recipe) -> TrainingResult:
         weights=folder.model if finished else None,
         interrupted_by=interruption.signal,
     )
+
+
+def finished_result(folder: RunFolder, end: ResumePoint) -> TrainingResult | None:
+    """That of the complete run whose last checkpoint is `end`; None when its final weights are missing, damaged or of
+    an earlier end."""
+    try:
+        facts = read_card(folder.model).provenance
+    except CheckpointError:
+        return None
+    if facts.get("steps") != end.step:
+        return None
+    return TrainingResult(True, end.step, end.elapsed, facts.get("val_psnr"), folder.model, interrupted_by=None)
+
+
+def set_threads(recipe: Recipe) -> None:
+    """CPU threads as the recipe says; where several processes train on the CPU, by default an even share for each."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    elif recipe.devices > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // recipe.devices))
+
+
+def begin(folder: RunFolder, recipe: Recipe, photographs: str, keep_run: bool) -> None:
+    """Make the run folder ready, with the recipe and what the run is made with and of. Raises FileWriteError.
+
+    The environment comes first: it says that the other files are a run's, should this process be killed here.
+    """
+    with folder.writing():
+        folder.prepare(keep_run)
+        write_atomically(folder.environment, json.dumps(environment(), indent=2) + "\n")
+        write_atomically(folder.recipe, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+        write_atomically(folder.training_images, photographs)
+        changes = source_changes()
+        if changes is None:
+            folder.changes.unlink(missing_ok=True)
+        else:
+            write_atomically(folder.changes, changes)
 
 
 def fit(trainer: Trainer, module: RestorationModule, batches: DataLoader, resume_point: ResumePoint | None) -> None:
@@ -135,49 +207,21 @@ def fit(trainer: Trainer, module: RestorationModule, batches: DataLoader, resume
             raise
 
 
-def photographs_of(recipe: Recipe) -> tuple[list[Photograph], list[Photograph]]:
-    """The training and the validation photographs, decoded."""
-    training = load_photographs(recipe.data) if recipe.data else []
-    held_out = load_photographs(recipe.val, limit=recipe.val_images) if recipe.val else []
-    if recipe.generated_images:
-        extra = 0 if recipe.val else (recipe.generated_images + 3) // 4
-        generated = generated_photographs(recipe.generated_images + extra, recipe.seed)
-        training += generated[: recipe.generated_images]
-        held_out += generated[recipe.generated_images :]
-    return training, held_out
-
-
-def leave_interrupts_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; a worker that died of it would spoil the clean stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def initial_model(recipe: Recipe) -> nn.Module:
-    """The recipe's model with random weights, or with those of `init_from`, which must be of the same configuration."""
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.model_options.items()}
-    model = create_model(recipe.model, **options)
-    if getattr(model.config, "upscale", 1) != 1:
-        raise RecipeError(f"recipe field model: {recipe.model} enlarges images", "a model that keeps their size")
-    if recipe.init_from is not None:
-        source = load_model(recipe.init_from)
-        if source.config != model.config:
-            raise RecipeError(
-                f"recipe field init_from: {recipe.init_from} holds {source.config}",
-                f"the recipe's model {model.config}",
-            )
-        model.load_state_dict(source.state_dict())
-    return model.train()
-
-
-def quiet_trainer(recipe: Recipe, last_step: int, callbacks: list[Callback]) -> Trainer:
+def quiet_trainer(recipe: Recipe, files: CheckpointFiles, last_step: int, callbacks: list[Callback]) -> Trainer:
     """A Lightning trainer that runs the loop and leaves reporting, validation and checkpoints to `callbacks`."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("recipe field device is 'cuda', and there is no CUDA device here", "auto, cpu or mps")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    plugins: list[Any] = [files]
+    several = recipe.processes > 1
+    if several and not started_by_cluster():
+        plugins.append(LightningEnvironment())
     accelerator = {"cuda": "gpu"}.get(recipe.device, recipe.device)
     return Trainer(
         accelerator=accelerator,
-        devices=1,
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        plugins=plugins,
         precision=recipe.precision,
         max_steps=last_step,
         max_epochs=-1,

@@ -1,31 +1,35 @@
-"""The folder of a run: which file is what, whether it can be continued, and atomic writing of checkpoints."""
+"""The folder of a run: which file is what, and whether it can be continued."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
-from lightning.pytorch import Callback, LightningModule, Trainer
 
-from serpent_ir.errors import CheckpointError, RecipeError
-from serpent_ir.files import TEMPORARY_NAMES, replacing
+from serpent_ir.errors import CheckpointError, FileWriteError, RecipeError, SerpentError, TrainingError
+from serpent_ir.files import TEMPORARY_NAMES, replacing, sole_use
 from serpent_ir.training.recipe import Recipe
-from serpent_ir.training.restoration_module import RestorationModule
-from serpent_ir.training.validation import Validation
-from serpent_ir.training.weights_file import save_weights
 
 log = logging.getLogger(__name__)
 
 MAY_CHANGE = {
     "run", "max_time", "val", "val_images", "validate_every", "checkpoint_every", "log_every", "threads", "workers",
-    "device", "resume",
+    "cache", "device", "devices", "nodes", "activation_checkpointing", "resume",
 }  # fmt: skip
-"""Fields that may differ between the sessions of one run: they do not change what is learnt."""
+"""Fields that may differ between the sessions of one run: they do not change what is learnt (see `changed_fields`)."""
+
+PATIENCE = 5.0
+"""Seconds in which the workers of a session that was killed have ended, and left the folder."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         return self.path / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one, for when that one is damaged."""
+        return self.path / "previous.ckpt"
 
     @property
     def best(self) -> Path:
@@ -56,19 +65,91 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
 
+    @property
+    def training_images(self) -> Path:
+        """Content hashes of the photographs, where they are known."""
+        return self.path / "training_images.json"
+
+    @property
+    def changes(self) -> Path:
+        """What in the source differs from its commit, when it does."""
+        return self.path / "changes.patch"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".train.lock"
+
+    @property
+    def events(self) -> Path:
+        """The folder that TensorBoard reads."""
+        return self.path / "tensorboard"
+
     def prepare(self, keep_run: bool) -> None:
         """Make the folder, and remove what killed sessions left half-written there.
 
-        Unless `keep_run`, remove all that a run leaves: the checkpoint first, so that no later session can continue
-        the old weights under the new recipe.
+        Unless `keep_run`, remove all that a run leaves: the checkpoints first, so that no later session can continue
+        the old weights under the new recipe; the environment last, which says that the others are a run's.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         leftovers = [*self.path.glob(TEMPORARY_NAMES), *self.path.glob(f".{self.checkpoint.name}.*")]
-        earlier = [self.checkpoint, self.best, self.model, self.metrics, self.recipe, self.environment]
-        if not keep_run and self.checkpoint.exists():
+        if not keep_run and self.has_checkpoint():
             log.info("starting afresh: the run in %s is removed", self.path)
-        for path in leftovers + ([] if keep_run else earlier):
+        for path in leftovers + ([] if keep_run else self.files_of_a_run()):
             path.unlink(missing_ok=True)
+        if self.events.is_dir() and not any(self.events.iterdir()):
+            self.events.rmdir()
+
+    def files_of_a_run(self) -> list[Path]:
+        """All that a run leaves, in the order in which it is removed."""
+        files = [self.checkpoint, self.previous, self.best, self.model, self.metrics, self.recipe, self.training_images]
+        return [*files, self.changes, *self.events.glob("events.out.tfevents.*"), self.environment]
+
+    def refuse_files_of_others(self) -> None:
+        """Raise RecipeError when files lie here under the names of a run's, and no run has begun here."""
+        try:
+            begun = "serpent_ir" in json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            begun = False
+        found = [] if begun else [path.name for path in self.files_of_a_run() if path.exists()]
+        if found:
+            raise RecipeError(
+                f"{self.path} holds no run, and {', '.join(found)}, which a run would replace",
+                remedy="Give another --run folder, or replace what is there with --resume never.",
+            )
+
+    def has_checkpoint(self) -> bool:
+        return self.checkpoint.exists() or self.previous.exists()
+
+    @contextmanager
+    def sole_use(self) -> Iterator[None]:
+        """Within the block, no other process trains here. The folder is made when missing.
+
+        Raises TrainingError when another one does, FileWriteError when nothing can be written here.
+        """
+        with ExitStack() as stack:
+            with self.writing():
+                self.path.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=self.path) as probe:
+                    probe.write(bytes(4096))
+                try:
+                    stack.enter_context(sole_use(self.lock, PATIENCE))
+                except TimeoutError as error:
+                    remedy = "Wait for its end, or give another --run folder."
+                    raise TrainingError(f"another process trains in {self.path}", remedy=remedy) from error
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within the block, FileWriteError is raised in place of the system's errors."""
+        try:
+            yield
+        except SerpentError:
+            raise
+        except OSError as error:
+            raise FileWriteError(
+                f"the run folder {self.path} cannot be written ({error.strerror or error})",
+                remedy="Make room, or choose another folder with --run.",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -83,9 +164,15 @@ class ResumePoint:
 def find_resume_point(folder: RunFolder, recipe: Recipe) -> ResumePoint | None:
     """The checkpoint that `recipe.resume` lets a run continue from, or None to start afresh.
 
-    Raises RecipeError when the folder holds a run of another recipe, CheckpointError when its checkpoint is damaged.
+    When the last checkpoint is damaged, or a kill left none under its name, it is the one before.
+
+    Raises RecipeError when the folder holds a run of another recipe, or no run but files that one would replace,
+    CheckpointError when no checkpoint can be read.
     """
-    if recipe.resume == "never" or not folder.checkpoint.exists():
+    if recipe.resume == "never":
+        return None
+    if not folder.has_checkpoint():
+        folder.refuse_files_of_others()
         return None
     changed = changed_fields(folder, recipe)
     if changed and recipe.resume == "auto":
@@ -94,12 +181,33 @@ def find_resume_point(folder: RunFolder, recipe: Recipe) -> ResumePoint | None:
             remedy="Give another --run folder, or continue it all the same with --resume anyway,"
             " or replace it with --resume never.",
         )
+    errors = []
+    for path in (folder.checkpoint, folder.previous):
+        if not path.exists():
+            continue
+        try:
+            point = read_resume_point(path)
+        except CheckpointError as error:
+            errors.append(error)
+            continue
+        if errors:
+            log.warning("%s; continuing from %s, step %d", errors[0].came, path.name, point.step)
+        return point
+    raise errors[0]
+
+
+def read_resume_point(path: Path) -> ResumePoint:
+    """What a checkpoint says of itself. Raises CheckpointError when it is damaged, be it in a single bit."""
     try:
-        state = torch.load(folder.checkpoint, map_location="cpu", weights_only=True)
-        return ResumePoint(folder.checkpoint, state["global_step"], state["callbacks"]["RunClock"]["elapsed"])
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} has another checksum")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return ResumePoint(path, state["global_step"], state["callbacks"]["RunClock"]["elapsed"])
     except Exception as error:  # torch.load raises whatever the damage leads to
         raise CheckpointError(
-            f"{folder.checkpoint} cannot be read ({type(error).__name__}: {error})",
+            f"{path} cannot be read ({type(error).__name__}: {error})",
             "a checkpoint of a training run",
             "Start afresh with --resume never.",
         ) from error
@@ -109,46 +217,30 @@ def changed_fields(folder: RunFolder, recipe: Recipe) -> list[str]:
     """Names of the fields that decide what is learnt and differ from the recipe that the folder was begun with.
 
     A field that its recipe does not mention, because it was written by an earlier version, counts as the default.
+    `val` counts when there were validation photographs and are none now, or the other way round, and others are then
+    held out of training or generated for validation.
     """
-    before: dict[str, Any] = yaml.safe_load(folder.recipe.read_text()) if folder.recipe.exists() else {}
+    fields = dataclasses.fields(Recipe)
+    defaults = {
+        field.name: field.default_factory() if callable(field.default_factory) else field.default for field in fields
+    }
+    before = {**defaults, **recorded_recipe(folder)}
     now = recipe.as_dict()
-    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    return sorted(name for name in now if name not in MAY_CHANGE and before.get(name, defaults[name]) != now[name])
+    if before["epochs"] is not None:
+        before["steps"] = None  # earlier versions noted steps beside epochs, without a meaning
+    changed = {name for name in now if name not in MAY_CHANGE and before[name] != now[name]}
+    if bool(before["val"]) != bool(now["val"]) and (recipe.held_out or recipe.generated_images):
+        changed.add("val")
+    return sorted(changed)
+
+
+def recorded_recipe(folder: RunFolder) -> dict[str, Any]:
+    """The plain form of the recipe that the folder was begun or last continued with; empty without one."""
+    recipe: dict[str, Any] = yaml.safe_load(folder.recipe.read_text()) if folder.recipe.exists() else {}
+    return recipe
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file so that at no time a half-written one is found under its name."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-class CheckpointKeeper(Callback):
-    """Writes `last.ckpt` every `every` steps and at every stop, `best.safetensors` at the best validation so far.
-
-    The best weights come first: a checkpoint that knows of a best step never lies beside older best weights.
-    """
-
-    def __init__(self, folder: RunFolder, validation: Validation, every: int, provenance: dict[str, Any]) -> None:
-        self.folder = folder
-        self.validation = validation
-        self.every = every
-        self.provenance = provenance
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        assert isinstance(module, RestorationModule)
-        step = trainer.global_step
-        self.keep_best(module, step)
-        if step % self.every == 0 or trainer.should_stop or step >= module.recipe.steps:
-            save_checkpoint(trainer, self.folder.checkpoint)
-
-    def keep_best(self, module: RestorationModule, step: int) -> None:
-        """Write the weights of `step` when its validation is the best so far."""
-        if self.validation.best_step == step:
-            facts = {**self.provenance, "steps": step, "val_psnr": self.validation.best}
-            save_weights(module, self.folder.best, facts)
-
-
-def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write a resumable checkpoint, whole or not at all."""
-    with replacing(path) as temporary:
-        trainer.save_checkpoint(temporary)

@@ -5,6 +5,7 @@ Both follow the run's progress, a number from 0 (start) to 1 (end); see `clock.p
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -13,6 +14,23 @@ from torch.utils.data import Sampler
 
 from serpent_ir.data import BatchKey
 from serpent_ir.training.recipe import Recipe, Stage
+
+
+def in_steps(recipe: Recipe, photographs: int) -> Recipe:
+    """The recipe with its length in steps: one given in epochs takes as many as cover `photographs` that often.
+
+    An epoch is as many crops as there are photographs. Stages of smaller batches then have more steps, and their
+    fractions are turned into fractions of the steps.
+    """
+    if recipe.epochs is None:
+        return recipe
+    crops = [stage.fraction * recipe.epochs * photographs for stage in recipe.stages]
+    steps = [math.ceil(count / stage.batch) for count, stage in zip(crops, recipe.stages, strict=True)]
+    total = sum(steps)
+    stages = [
+        dataclasses.replace(stage, fraction=count / total) for stage, count in zip(recipe.stages, steps, strict=True)
+    ]
+    return dataclasses.replace(recipe, epochs=None, steps=total, stages=stages)
 
 
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
@@ -37,16 +55,24 @@ class Clock(Protocol):
 
 
 class StepKeys(Sampler[BatchKey]):
-    """Endless keys of the batches from `first_step` on, with crop and batch size of the stage that `clock` says."""
+    """Endless keys of the batches from `first_step` on, with crop and batch size of the stage that `clock` says.
 
-    def __init__(self, stages: Sequence[Stage], clock: Clock, first_step: int) -> None:
+    Process number `rank` of `processes` gets its share of each batch.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], clock: Clock, first_step: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self.stages = stages
         self.clock = clock
         self.first_step = first_step
+        self.rank = rank
+        self.processes = processes
 
     def __iter__(self) -> Iterator[BatchKey]:
         step = self.first_step
         while True:
             stage = stage_at(self.stages, self.clock.progress(step))
-            yield BatchKey(step, stage.crop, stage.batch)
+            share = stage.batch // self.processes
+            yield BatchKey(step, stage.crop, share, self.rank * share)
             step += 1

@@ -2,67 +2,123 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
+from torch import Tensor
 
 from serpent_ir.data import Photograph, generator_for
-from serpent_ir.metrics import psnr
+from serpent_ir.metrics import capped_psnr
 from serpent_ir.tasks import Degradation
+from serpent_ir.training.clock import RunClock
 from serpent_ir.training.restoration_module import RestorationModule
+
+log = logging.getLogger(__name__)
 
 VALIDATION_STREAM = 3
 
 
-@torch.no_grad()
-def mean_psnr(
-    model: nn.Module, photographs: Sequence[Photograph], task: Degradation, seed: int, device: torch.device
-) -> float:
-    """Mean PSNR in dB over whole photographs, degraded with noise that depends on (seed, index) alone.
+def degraded_pair(photograph: Photograph, task: Degradation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What the model sees of a photograph, (1, channels, H, W), and the photograph, (1, 3, H, W).
 
-    Inputs are neither clipped nor quantised (the paper's protocol), outputs are clipped to [0, 1].
+    Both are on the generator's device. The input is neither clipped nor quantised (the paper's protocol); that of a
+    pair is taken as it is.
     """
-    model.eval()
-    values = []
-    for index, photograph in enumerate(photographs):
-        clean = photograph.pixels.unsqueeze(0).to(device).float().div_(255)
-        degraded = task(clean, generator_for(device, seed, index, VALIDATION_STREAM))
-        values.append(psnr(model(degraded).float().clamp(0, 1), clean).item())
-    return math.fsum(values) / len(values)
+    clean = photograph.pixels.unsqueeze(0).to(generator.device).float().div_(255)
+    if photograph.degraded is not None:
+        return photograph.degraded.unsqueeze(0).to(generator.device).float().div_(255), clean
+    return task(clean, generator), clean
+
+
+@torch.no_grad()
+def psnr_values(
+    restore: Callable[[Tensor], Tensor],
+    photographs: Sequence[Photograph],
+    task: Degradation,
+    seed: int,
+    device: torch.device,
+    rank: int = 0,
+    processes: int = 1,
+) -> Tensor:
+    """PSNR in dB (`capped_psnr`) of each whole photograph, float64 (photographs,); outputs are clipped to [0, 1].
+
+    Each is degraded with noise that depends on (seed, its index) alone. Of several processes each restores its share;
+    the values of the others are 0, so that the sum over all processes has them all.
+    """
+    values = torch.zeros(len(photographs), dtype=torch.float64)
+    for index in range(rank, len(photographs), processes):
+        generator = generator_for(device, seed, index, VALIDATION_STREAM)
+        degraded, clean = degraded_pair(photographs[index], task, generator)
+        values[index] = capped_psnr(restore(degraded).float().clamp(0, 1), clean).item()
+    return values
+
+
+def unrestored(degraded: Tensor) -> Tensor:
+    """The degraded image itself, without its mask."""
+    return degraded[:, :3]
 
 
 class Validation(Callback):
-    """Every `every` steps, measures `mean_psnr` of the averaged weights; remembers the last and the best value."""
+    """Every `every` steps and at the end, measures the averaged weights' mean PSNR; remembers the last and the best."""
 
-    def __init__(self, photographs: Sequence[Photograph], every: int) -> None:
+    def __init__(self, photographs: Sequence[Photograph], every: int, clock: RunClock) -> None:
         self.photographs = photographs
         self.every = every
+        self.clock = clock
+        self.degraded: float | None = None
+        """Mean PSNR of the degraded photographs themselves."""
         self.last: float | None = None
         self.last_step: int | None = None
         self.best: float | None = None
         self.best_step: int | None = None
+        self.best_before: tuple[float | None, int | None] = (None, None)
 
-    def measure(self, module: RestorationModule, step: int) -> None:
+    def measure(self, module: RestorationModule, step: int, rank: int = 0, processes: int = 1) -> None:
         """Measure at `step`, unless there are no photographs or that was done already."""
         if not self.photographs or self.last_step == step:
             return
-        self.last = mean_psnr(module.average.module, self.photographs, module.task, module.recipe.seed, module.device)
+        self.last = self.mean_psnr(module, module.average.module.eval(), rank, processes)
         self.last_step = step
         if self.best is None or self.last > self.best:
+            self.best_before = self.best, self.best_step
             self.best, self.best_step = self.last, step
+
+    def mean_psnr(
+        self, module: RestorationModule, restore: Callable[[Tensor], Tensor], rank: int, processes: int
+    ) -> float:
+        """Mean PSNR in dB over all photographs; of several processes each measures its share."""
+        seed, device = module.recipe.seed, module.device
+        values = psnr_values(restore, self.photographs, module.task, seed, device, rank, processes)
+        if processes > 1:
+            together = values.to(device)
+            torch.distributed.all_reduce(together)
+            values = together.cpu()
+        return values.mean().item()
+
+    def forget_best(self) -> None:
+        """Take back that the last measurement was the best: its weights could not be kept."""
+        self.best, self.best_step = self.best_before
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, RestorationModule)
+        if self.photographs:
+            self.degraded = self.mean_psnr(module, unrestored, trainer.global_rank, trainer.world_size)
+            log.info("validation: %d photographs, %.2f dB as degraded", len(self.photographs), self.degraded)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         assert isinstance(module, RestorationModule)
-        if trainer.global_step % self.every == 0:
-            self.measure(module, trainer.global_step)
+        step = trainer.global_step
+        if step % self.every == 0 or self.clock.progress(step) >= 1:
+            self.measure(module, step, trainer.global_rank, trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last": self.last, "last_step": self.last_step, "best": self.best, "best_step": self.best_step}
+        best = {"best": self.best, "best_step": self.best_step}
+        return {"degraded": self.degraded, "last": self.last, "last_step": self.last_step, **best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.degraded = state.get("degraded")  # not noted by earlier versions
         self.last, self.last_step = state["last"], state["last_step"]
         self.best, self.best_step = state["best"], state["best_step"]

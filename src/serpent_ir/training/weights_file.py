@@ -8,22 +8,35 @@ from typing import Any
 
 import torch
 
-from serpent_ir.data import Photograph
-from serpent_ir.models import save_model
+from serpent_ir.models import digest_of_hashes, save_model
 from serpent_ir.training.recipe import Recipe
 from serpent_ir.training.restoration_module import RestorationModule
 
+MOST_HASHES = 2000
+"""Weights files name the content of their training photographs up to this number."""
 
-def provenance_of(recipe: Recipe, photographs: Sequence[Photograph], held_out: Sequence[Photograph]) -> dict[str, Any]:
-    """The recipe and its data by name: the folders' own names without the path of the machine they lie on."""
+
+def provenance_of(
+    recipe: Recipe, training_images: int, validation_images: int, hashes: Sequence[str] | None
+) -> dict[str, Any]:
+    """The recipe and its data by name: the folders' own names without the path of the machine they lie on.
+
+    hashes: content hashes of the training photographs, where they are known. They become `training_hashes` where they
+    are no more than 2000; the run folder has them all, and `training_images_digest` says that they are those.
+    """
     facts = recipe.as_dict()
     for field in ("run", "max_time", "resume"):
         del facts[field]
-    for folder in facts["data"] + facts["val"]:
-        folder["path"] = Path(folder["path"]).name
+    for name in ("data", "val"):
+        facts[name] = [{**source.as_dict(), "path": source.label} for source in getattr(recipe, name)]
     if recipe.init_from is not None:
         facts["init_from"] = Path(recipe.init_from).name
-    return {"recipe": facts, "training_images": len(photographs), "validation_images": len(held_out)}
+    known = {"recipe": facts, "training_images": training_images, "validation_images": validation_images}
+    if hashes is not None:
+        known["training_images_digest"] = digest_of_hashes(hashes)
+        if len(hashes) <= MOST_HASHES:
+            known["training_hashes"] = list(hashes)
+    return known
 
 
 def save_weights(module: RestorationModule, path: Path, provenance: dict[str, Any]) -> None:
