@@ -4,15 +4,18 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import typer
+from stand_ins_of_evaluation import Same
 from typer.testing import CliRunner, Result
 
 from serpent_ir.cli.evaluate import default_folder, evaluate
-from serpent_ir.errors import DataError, FileWriteError, UnknownNameError
-from serpent_ir.images import Picture, read_image, write_image
+from serpent_ir.errors import CheckpointError, DataError, FileWriteError, UnknownNameError
+from serpent_ir.evaluation import Evaluator, Scoring
+from serpent_ir.images import Picture, content_hash, read_image, write_image
 from serpent_ir.models import create_model, save_model
 
 
@@ -31,27 +34,57 @@ def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(evaluate)
-    return CliRunner().invoke(app, ["photographs", "--model", "untrained.safetensors", "--device", "cpu", *arguments])
+    usual = ["photographs", "--task", "deblur", "--model", "untrained.safetensors", "--device", "cpu"]
+    return CliRunner().invoke(app, [*usual, *arguments])
 
 
-def test_prints_a_table_and_writes_json_and_panel(current_folder: Path) -> None:
-    result = run("--seed", "4")
+def test_prints_tables_and_writes_them_with_a_page(current_folder: Path) -> None:
+    result = run("--seed", "4", "--per-image")
     assert result.exit_code == 0, result.output
     folder = Path("evaluation/deblur-untrained-photographs")
     content = json.loads((folder / "evaluation.json").read_text())
-    assert (
-        content["seed"] == 4
-        and content["quantized"] is False
-        and content["model"]["provenance"] == {"made": "for a test"}
-    )
+    assert content["seed"] == 4 and content["quantized"] is False
+    assert content["models"][0]["card"]["provenance"] == {"made": "for a test"}
     assert [image["name"] for image in content["images"]] == ["first [red].png", "second.png"]
-    for number in (content["mean"]["output"]["psnr"], content["images"][0]["input"]["psnr"]):
+    for number in (content["mean"]["untrained"]["psnr"]["mean"], content["images"][0]["scores"]["degraded"]["psnr"]):
         assert f"{number:.2f}" in result.stdout
-    assert "first [red].png" in result.stdout and "mean of 2" in result.stdout
-    assert str(folder / "evaluation.json") in result.stdout and str(folder / "panel.png") in result.stdout
-    panel = read_image(folder / "panel.png")
-    assert panel.width > 3 * 28 and panel.height > 2 * 20
-    assert sorted(path.name for path in folder.iterdir()) == ["evaluation.json", "panel.png"]
+    assert "first [red].png" in result.stdout and "2 images" in result.stdout
+    assert "training data not known" in " ".join(result.stdout.split())
+    for name in ("evaluation.json", "index.html", "table.md", "table.tex", "images.csv"):
+        assert name in result.stdout and (folder / name).is_file()
+    assert len(list((folder / "pictures").iterdir())) == 2 * 3 * 2
+
+
+def test_several_models_on_the_same_images(current_folder: Path) -> None:
+    seen = content_hash(read_image("photographs/second.png").pixels.mul(255).round().byte())
+    provenance = {"training_hashes": [seen]}
+    save_model(create_model("unet-32", channels=4), "small.safetensors", task="denoise", provenance=provenance)
+    result = run("--model", "small.safetensors", "--channel", "y", "--border", "2", "--pictures", "0")
+    assert result.exit_code == 0, result.output
+    folder = Path("evaluation/deblur-untrained-small-photographs-y-border-2")
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert list(content["mean"]) == ["degraded", "untrained", "small"] and content["channel"] == "y"
+    assert content["models"][1]["trained_on"] == ["second.png"]
+    assert "WARNING: small was trained on 1 of 2 evaluated images: second.png" in " ".join(result.stderr.split())
+    assert "trained for denoise" in " ".join(result.stdout.split())
+    assert not (folder / "pictures").exists()
+
+
+def test_lpips_without_its_weights_is_an_error(current_folder: Path) -> None:
+    for arguments in ((), ("--lpips",)):
+        result = run(*arguments, "--lpips-weights", "nowhere")
+        assert isinstance(result.exception, CheckpointError)
+        assert "nowhere/alexnet-owt-7be5be79.pth" in str(result.exception)
+    assert not Path("evaluation").exists()
+
+
+def test_without_a_model_those_embedded_for_the_task(current_folder: Path) -> None:
+    app = typer.Typer()
+    app.command()(evaluate)
+    arguments = ["photographs", "--task", "deblur", "--limit", "1", "--device", "cpu", "--out", "out"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "deblur-serpent-b" in json.loads(Path("out/evaluation.json").read_text())["mean"]
 
 
 def test_options_reach_the_evaluation(current_folder: Path) -> None:
@@ -71,6 +104,15 @@ def test_options_of_the_task_and_the_backend(current_folder: Path) -> None:
         assert isinstance(run(*arguments).exception, UnknownNameError)
 
 
+def test_a_task_of_ones_own(current_folder: Path) -> None:
+    Path("mine.json").write_text('[{"operator": "gaussian_noise", "sigma": 0.2}, {"operator": "jpeg", "quality": 30}]')
+    result = run("--task", "mine.json", "--quantized")
+    assert result.exit_code == 0, result.output
+    content = json.loads(Path("evaluation/mine-untrained-photographs-quantized/evaluation.json").read_text())
+    assert content["task"] == "mine" and content["models"][0]["task"] == "deblur"
+    assert "trained for deblur" in " ".join(result.stdout.split())
+
+
 def test_files_that_are_no_images_are_named_and_counted(current_folder: Path) -> None:
     Path("photographs/photo.heic").touch()
     result = run("--limit", "1")
@@ -83,9 +125,9 @@ def test_names_that_are_not_utf8(current_folder: Path) -> None:
     folder = os.fsencode("photographs") + b"/\xff"
     os.mkdir(folder)
     os.rename(b"photographs/second.png", folder + b"/\xfe.png")
-    result = run("--out", os.fsdecode(b"out\xff"))
+    result = run("--out", os.fsdecode(b"out\xff"), "--per-image")
     assert result.exit_code == 0, result.output
-    assert r"\udcff/\udcfe.png" in result.stdout and Path(os.fsdecode(b"out\xff/panel.png")).exists()
+    assert r"\udcff/\udcfe.png" in result.stdout and Path(os.fsdecode(b"out\xff/index.html")).exists()
 
 
 def test_skipped_files_are_named_on_stderr_and_in_the_exit_status(current_folder: Path) -> None:
@@ -108,10 +150,17 @@ def test_errors_are_named(current_folder: Path) -> None:
     assert isinstance(result.exception, DataError) and "no image" in str(result.exception)
 
 
-def test_default_folder_names_task_model_and_folder(current_folder: Path) -> None:
-    assert default_folder("deblur", "serpent-b", Path("photographs/"), False) == Path(
-        "evaluation/deblur-serpent-b-photographs"
-    )
-    assert default_folder("deblur", "a/b.safetensors", current_folder / "photographs", True) == Path(
-        "evaluation/deblur-b-photographs-quantized"
-    )
+def test_default_folder_names_task_models_folder_and_what_is_not_usual(current_folder: Path) -> None:
+    def folder(*labels: str, task: str = "deblur", name: str = "photographs/", **settings: Any) -> str:
+        evaluator = Evaluator(task, {label: Same() for label in labels}, device="cpu", **settings)
+        return default_folder(evaluator, Path(name)).as_posix()
+
+    assert folder("serpent-b") == "evaluation/deblur-serpent-b-photographs"
+    assert folder("run/best", quantized=True) == "evaluation/deblur-run-best-photographs-quantized"
+    Path("own.json").write_text('[{"operator": "jpeg"}]')
+    assert folder("a", "b", "c", "d", "e", task="own.json") == "evaluation/own-a-b-c-and-2-more-photographs"
+    options = {"noise_sigma": 0.05, "blur_sigma": [2, 4.5]}
+    expected = "evaluation/deblur-a-photographs-blur_sigma-2-4.5-y-border-4"
+    assert folder("a", options=options, scoring=Scoring("y", 4)) == expected
+    assert len({folder("a", task="denoise", options={"sigma": sigma}) for sigma in (15, 25, 50)}) == 3
+    assert folder("a", name=os.fsdecode(b"x\xff")) == "evaluation/deblur-a-x-udcff"

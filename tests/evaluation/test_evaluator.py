@@ -1,72 +1,92 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from stand_ins_of_evaluation import Black, NotFinite, Same, Smooth
 from torch import Tensor, nn
 
 from serpent_ir import metrics
-from serpent_ir.errors import DataError, RangeError, UnknownNameError
-from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, Scores, measure
-from serpent_ir.evaluation.evaluator import typical_and_extreme
+from serpent_ir.errors import DataError, RangeError, ShapeError, UnknownNameError
+from serpent_ir.evaluation import Evaluation, Evaluator, FailedImage, ImageScores, Scores, Scoring, evaluate_models
 from serpent_ir.images import Picture, write_image
+from serpent_ir.tasks import Degradation, compose
 
 
-class Smooth(nn.Module):
-    """A stand-in for a model: averages 3 x 3 neighbours."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
+def evaluator(*models: nn.Module, task: str = "deblur", **settings: object) -> Evaluator:
+    return Evaluator(task, models, device="cpu", **settings)  # type: ignore[arg-type]
 
 
-class NotFinite(nn.Module):
-    def forward(self, image: Tensor) -> Tensor:
-        return image * torch.nan
-
-
-class Black(nn.Module):
-    def forward(self, image: Tensor) -> Tensor:
-        return image * 0
+def evaluate(folder: Path, **settings: object) -> Evaluation:
+    return evaluator(Smooth(), **settings).evaluate(folder)
 
 
 def test_scores_are_those_of_degraded_and_restored_against_clean(photographs: Path) -> None:
-    evaluator = Evaluator("deblur", Smooth(), seed=7, device="cpu")
-    evaluation = evaluator.evaluate(photographs)
+    two = evaluator(Smooth(), Same(), seed=7)
+    evaluation = two.evaluate(photographs)
     assert [image.name for image in evaluation.images] == ["a.png", "below/b.png", "c.png"]
     assert [(image.height, image.width) for image in evaluation.images] == [(24, 37), (33, 16), (11, 40)]
-    assert evaluation.failed == ()
+    assert evaluation.failed == () and evaluation.rows == ["degraded", "Smooth", "Same"]
     for image in evaluation.images:
-        pair = evaluator.read_pair(photographs, image.name)
-        restored = Smooth()(pair.degraded[None]).clamp(0, 1)
-        for scores, candidate in ((image.input, pair.degraded[None]), (image.output, restored)):
+        pair = two.read_pair(photographs, image.name)
+        degraded = pair.degraded[None]
+        candidates = {"degraded": degraded, "Smooth": Smooth()(degraded).clamp(0, 1), "Same": degraded.clamp(0, 1)}
+        for row, candidate in candidates.items():
+            scores = image.scores[row]
             assert scores.psnr == pytest.approx(metrics.psnr(candidate, pair.clean[None]).item(), abs=1e-9)
             assert scores.ssim == pytest.approx(metrics.ssim(candidate, pair.clean[None]).item(), abs=1e-9)
-        assert image.gain == image.output.psnr - image.input.psnr > 0
+        assert image.content_hash == pair.content_hash
+
+
+def test_each_image_is_degraded_once_for_all_models(photographs: Path) -> None:
+    seen: list[Tensor] = []
+
+    class Watch(Same):
+        def forward(self, image: Tensor) -> Tensor:
+            seen.append(image.clone())
+            return super().forward(image)
+
+    Evaluator("deblur", {"first": Watch(), "second": Watch()}, device="cpu").evaluate(photographs, limit=1)
+    assert len(seen) == 2 and torch.equal(*seen)
+
+
+def test_pictures_of_all_rows_are_handed_out(photographs: Path) -> None:
+    shown: list[tuple[ImageScores, dict[str, Tensor]]] = []
+    found = evaluator(Smooth()).evaluate(
+        photographs, 1, on_pictures=lambda one, images: shown.append((one, dict(images)))
+    )
+    ((scores, pictures),) = shown
+    assert scores == found.images[0] and list(pictures) == ["degraded", "Smooth", "clean"]
+    assert Scoring()(pictures["Smooth"], pictures["clean"]) == scores.scores["Smooth"]
 
 
 def test_records_what_is_needed_to_repeat_it(photographs: Path) -> None:
-    evaluation = Evaluator(model=Smooth(), options={"noise_sigma": 0.1}, seed=7, quantized=True, device="cpu").evaluate(
-        photographs
-    )
+    scoring = Scoring(channel="y", border=0)
+    settings = {"options": {"noise_sigma": 0.1}, "seed": 7, "quantized": True, "scoring": scoring, "device": "cpu"}
+    evaluation = evaluate_models(photographs, "deblur", {"mine": Smooth()}, **settings)
     assert evaluation.options["noise_sigma"] == 0.1 and evaluation.options["blur_sigma"] == 3.0
     assert (evaluation.task, evaluation.seed, evaluation.quantized) == ("deblur", 7, True)
     assert evaluation.folder == "photographs"
-    assert evaluation.model == {"model": "Smooth", "parameters": 0}
+    assert [(model.label, model.card) for model in evaluation.models] == [
+        ("mine", {"model": "Smooth", "parameters": 0})
+    ]
+    assert (evaluation.channel, evaluation.border, evaluation.lpips) == ("y", 0, None)
     assert evaluation.machine["versions"]["torch"]
 
 
 def test_an_image_has_the_same_scores_in_any_subset(photographs: Path) -> None:
-    evaluator = Evaluator(model=Smooth(), device="cpu")
-    everything = evaluator.evaluate(photographs)
-    assert evaluator.evaluate(photographs, limit=1).images == everything.images[:1]
+    smooth = evaluator(Smooth())
+    everything = smooth.evaluate(photographs)
+    assert smooth.evaluate(photographs, limit=1).images == everything.images[:1]
     (photographs / "a.png").unlink()
-    assert evaluator.evaluate(photographs).images == everything.images[1:]
+    assert smooth.evaluate(photographs).images == everything.images[1:]
 
 
 def test_quantized_input_scores_differ(photographs: Path) -> None:
     scores = [
-        Evaluator(model=Smooth(), quantized=quantized, device="cpu").evaluate(photographs, limit=1).images[0].input.psnr
+        evaluator(Smooth(), quantized=quantized).evaluate(photographs, limit=1).images[0].scores["degraded"].psnr
         for quantized in (False, True)
     ]
     assert 0 < abs(scores[0] - scores[1]) < 1
@@ -79,7 +99,7 @@ def test_bad_files_are_reported_and_skipped(photographs: Path) -> None:
     (photographs / "f-text.png").write_text("not an image")
     write_image(Picture(torch.rand(3, 10, 30)), photographs / "g-small.png")
     seen: list[tuple[int, int, str]] = []
-    evaluation = Evaluator(model=Smooth(), device="cpu").evaluate(
+    evaluation = evaluator(Smooth()).evaluate(
         photographs, on_image=lambda done, total, result: seen.append((done, total, result.name))
     )
     assert len(evaluation.images) == 3
@@ -92,86 +112,108 @@ def test_bad_files_are_reported_and_skipped(photographs: Path) -> None:
 
 
 def test_files_that_are_no_images_are_listed(photographs: Path) -> None:
-    evaluator = Evaluator(model=Smooth(), device="cpu")
-    assert evaluator.evaluate(photographs).complete
+    assert evaluate(photographs).complete
     (photographs / "below" / "photo.heic").touch()
-    evaluation = evaluator.evaluate(photographs)
+    evaluation = evaluate(photographs)
     assert evaluation.ignored == ("below/photo.heic",) and len(evaluation.images) == 3
     assert not evaluation.complete
 
 
 def test_too_little_memory_fails_its_image_only(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure_small(image: Tensor, clean: Tensor) -> Scores:
+    usual = Scoring.__call__
+
+    def score_small(self: Scoring, image: Tensor, clean: Tensor) -> Scores:
         if image.shape[1] == 33:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return measure(image, clean)
+        return usual(self, image, clean)
 
-    monkeypatch.setattr("serpent_ir.evaluation.evaluator.measure", measure_small)
-    evaluation = Evaluator(model=Smooth(), device="cpu").evaluate(photographs)
+    monkeypatch.setattr(Scoring, "__call__", score_small)
+    evaluation = evaluator(Smooth()).evaluate(photographs)
     assert [failure.name for failure in evaluation.failed] == ["below/b.png"]
     assert "not enough memory" in evaluation.failed[0].reason
 
+    def keep(scores: ImageScores, images: Mapping[str, Tensor]) -> None:
+        if scores.name == "a.png":
+            raise MemoryError
 
-def test_an_infinite_score_fails_its_image_only(photographs: Path) -> None:
+    evaluation = evaluator(Smooth()).evaluate(photographs, on_pictures=keep)
+    assert [failure.name for failure in evaluation.failed] == ["a.png", "below/b.png"] and len(evaluation.images) == 1
+
+
+def test_an_image_that_is_met_exactly_counts_60_db_in_every_row(photographs: Path) -> None:
     write_image(Picture(torch.zeros(3, 20, 20)), photographs / "black.png")
-    evaluation = Evaluator(model=Black(), device="cpu").evaluate(photographs)
-    assert len(evaluation.images) == 3
-    assert [failure.name for failure in evaluation.failed] == ["black.png"]
-    assert "equals the clean image exactly" in evaluation.failed[0].reason
+    evaluation = evaluator(Black(), Smooth()).evaluate(photographs)
+    assert len(evaluation.images) == 4 and evaluation.failed == ()
+    assert evaluation.values("Black", "psnr")[2] == 60
+    assert {row: found["psnr"].images for row, found in evaluation.means.items()} == dict.fromkeys(evaluation.rows, 4)
+
+
+def test_a_model_that_does_nothing_gains_nothing(photographs: Path) -> None:
+    """Though the task leaves some images as they are, and clips none."""
+    sometimes = compose("sometimes", [{"operator": "jpeg", "quality": 20, "presence": 0.5}])
+    evaluation = Evaluator(sometimes, [Same()], device="cpu", seed=1).evaluate(photographs)
+    assert 60 in evaluation.values("degraded", "psnr") and min(evaluation.values("degraded", "psnr")) < 50
+    assert evaluation.mean("Same") == evaluation.mean("degraded")
+    assert evaluation.differences["degraded"]["psnr"].interval.mean == 0
+
+
+def test_an_image_counts_for_no_model_when_one_fails_on_it(photographs: Path) -> None:
+    class Sometimes(Same):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image) if image.shape[-1] != 16 else image * torch.nan
+
+    evaluation = evaluator(Smooth(), Sometimes()).evaluate(photographs)
+    assert [image.name for image in evaluation.images] == ["a.png", "c.png"]
+    assert [failure.name for failure in evaluation.failed] == ["below/b.png"]
+    assert "Sometimes: the model's output is not finite" in evaluation.failed[0].reason
 
 
 def test_a_model_that_blows_up_everywhere_is_an_error(photographs: Path) -> None:
-    seen: list[ImageScore | FailedImage] = []
+    seen: list[ImageScores | FailedImage] = []
     with pytest.raises(DataError, match=r"none of 3 images .* not finite"):
-        Evaluator(model=NotFinite(), device="cpu").evaluate(photographs, on_image=lambda *event: seen.append(event[2]))
+        evaluator(NotFinite()).evaluate(photographs, on_image=lambda *event: seen.append(event[2]))
     assert all(isinstance(result, FailedImage) for result in seen) and len(seen) == 3
 
 
 def test_refuses_unknown_names_and_empty_folders(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="deblurr"):
-        Evaluator("deblurr", Smooth())
-    evaluator = Evaluator(model=Smooth(), device="cpu")
+        evaluator(Smooth(), task="deblurr")
+    smooth = evaluator(Smooth())
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="no image"):
-        evaluator.evaluate(tmp_path / "nothing")
+        smooth.evaluate(tmp_path / "nothing")
     with pytest.raises(DataError, match="missing"):
-        evaluator.evaluate(tmp_path / "missing")
+        smooth.evaluate(tmp_path / "missing")
+    for name in ("clean", "degraded"):
+        (tmp_path / "nothing" / name).mkdir()
+    with pytest.raises(DataError, match=r"pairs are not evaluated.*Name .*nothing/clean\."):
+        smooth.evaluate(tmp_path / "nothing")
     with pytest.raises(RangeError, match="limit 0"):
-        evaluator.evaluate(photographs, limit=0)
+        smooth.evaluate(photographs, limit=0)
 
 
-def scored(*gains: float) -> tuple[ImageScore, ...]:
-    return tuple(
-        ImageScore(f"{index}.png", 20, 20, Scores(20.0, 0.5), Scores(20.0 + gain, 0.5))
-        for index, gain in enumerate(gains)
-    )
+@pytest.mark.parametrize("task", ["sr4", "inpaint", "jpeg", "photo"])
+def test_every_kind_of_task_is_evaluated_with_any_model(photographs: Path, task: str) -> None:
+    evaluation = evaluate(photographs, task=task)
+    assert evaluation.task == task and len(evaluation.images) == 3
+    assert 5 < evaluation.mean("Smooth") < 60
 
 
-@pytest.mark.parametrize(
-    ("gains", "expected"),
-    [
-        ((1.0,), [("0.png", "gain")]),
-        ((2.0, 1.0), [("1.png", "smallest gain"), ("0.png", "largest gain")]),
-        ((3.0, 1.0, 2.0), [("1.png", "smallest gain"), ("2.png", "median gain"), ("0.png", "largest gain")]),
-        ((0.0, 1.0, 2.0, 3.0, 9.0), [("0.png", "smallest gain"), ("2.png", "median gain"), ("4.png", "largest gain")]),
-    ],
-)
-def test_the_panel_shows_the_extremes_and_the_median(gains: tuple[float, ...], expected: list[tuple[str, str]]) -> None:
-    assert [(score.name, remark) for score, remark in typical_and_extreme(scored(*gains))] == expected
+def test_a_degradation_that_does_nothing(photographs: Path) -> None:
+    nothing = Degradation("nothing", {}, ())
+    evaluation = evaluate_models(photographs, nothing, [Smooth()], device="cpu")
+    assert evaluation.task == "nothing" and evaluation.mean("degraded") == 60
+    assert evaluation.differences["degraded"]["psnr"].won == 1 and evaluation.mean("Smooth") > 20
 
 
-def test_panel_rows_hold_the_images_and_their_scores(photographs: Path) -> None:
-    write_image(Picture(torch.rand(3, 20, 600)), photographs / "wide.png")
-    evaluator = Evaluator(model=Smooth(), device="cpu")
-    evaluation = evaluator.evaluate(photographs)
-    for row, (score, remark) in zip(
-        evaluator.panel_rows(evaluation, photographs), typical_and_extreme(evaluation.images), strict=True
-    ):
-        assert row.heading == f"{score.name}: {remark}, {score.gain:+.2f} dB"
-        (degraded, before), (restored, after), (clean, size) = row.cells
-        assert before == f"{score.input.psnr:.2f} dB, SSIM {score.input.ssim:.3f}"
-        assert after == f"{score.output.psnr:.2f} dB, SSIM {score.output.ssim:.3f}"
-        assert degraded.shape == restored.shape == clean.shape == (3, score.height, min(score.width, 512))
-        assert size == ("centre of 600 x 20 pixels" if score.width == 600 else f"{score.width} x {score.height} pixels")
-        if score.width < 512:
-            assert metrics.psnr(restored[None], clean[None]).item() == pytest.approx(score.output.psnr, abs=1e-4)
+def test_a_model_that_enlarges_gets_the_small_image(photographs: Path) -> None:
+    class Enlarge(nn.Module):
+        config = type("Config", (), {"upscale": 4})()
+
+        def forward(self, image: Tensor) -> Tensor:
+            return image.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+
+    evaluation = evaluator(Enlarge(), task="sr4").evaluate(photographs)
+    assert len(evaluation.images) == 3
+    with pytest.raises(ShapeError, match="Enlarge enlarges images 4 times"):
+        evaluator(Enlarge(), task="sr2")

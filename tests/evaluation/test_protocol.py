@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from serpent_ir import metrics
-from serpent_ir.errors import ImageReadError, RangeError, ShapeError
-from serpent_ir.evaluation import measure, read_pair
-from serpent_ir.images import read_image
+from serpent_ir.errors import ImageReadError
+from serpent_ir.evaluation import read_pair
+from serpent_ir.images import Picture, content_hash, read_image, write_image
 from serpent_ir.restoration import Degrader
 
 
@@ -47,19 +46,25 @@ def test_unreadable_file(photographs: Path) -> None:
         read_pair(photographs, "empty.png", Degrader(), quantized=False)
 
 
-def test_measure_is_the_metrics_of_one_image() -> None:
-    clean = torch.rand(3, 14, 20, generator=torch.Generator().manual_seed(0))
-    image = (clean + 0.1).clamp(0, 1)
-    scores = measure(image, clean)
-    assert scores.psnr == metrics.psnr(image[None], clean[None]).item()
-    assert scores.ssim == metrics.ssim(image[None], clean[None]).item()
+def test_content_hash_is_that_of_the_decoded_file(photographs: Path) -> None:
+    pair = read_pair(photographs, "a.png", Degrader(), quantized=False)
+    assert pair.content_hash == content_hash(pair.clean.mul(255).round().byte())
 
 
-def test_measure_refuses_scores_that_are_not_finite() -> None:
-    clean = torch.rand(3, 14, 20)
-    with pytest.raises(RangeError, match="equals the clean image"):
-        measure(clean, clean)
-    with pytest.raises(RangeError, match="nan"):
-        measure(clean * torch.nan, clean)
-    with pytest.raises(ShapeError, match="at least 11 x 11"):
-        measure(clean[:, :8] * 0.5, clean[:, :8])
+def test_super_resolution_is_quantized_before_it_is_enlarged(photographs: Path) -> None:
+    pair = read_pair(photographs, "a.png", Degrader("sr4"), quantized=True)
+    assert pair.damaged.shape == (3, 6, 10) and pair.degraded.shape == pair.clean.shape == (3, 24, 37)
+    levels = 255 * pair.damaged
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+    assert (255 * pair.degraded - (255 * pair.degraded).round()).abs().max() > 0.1
+
+
+def test_holes_come_with_their_mask(photographs: Path) -> None:
+    pair = read_pair(photographs, "a.png", Degrader("inpaint"), quantized=True)
+    assert pair.degraded.shape == (4, 24, 37) and set(pair.degraded[3].unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_gray_picture_stays_gray(photographs: Path) -> None:
+    write_image(Picture(torch.full((3, 20, 20), 0.5), gray=True), photographs / "gray.png")
+    degraded = read_pair(photographs, "gray.png", Degrader("deblur"), quantized=False).degraded
+    assert degraded.std() > 0.02 and torch.equal(degraded[0], degraded[1]) and torch.equal(degraded[0], degraded[2])

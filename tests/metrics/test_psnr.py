@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serpent_ir.errors import DtypeError, ShapeError
-from serpent_ir.metrics import psnr
+from serpent_ir.metrics import HIGHEST_PSNR, capped_psnr, psnr
 
 
 def noisy_pair(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,6 +46,14 @@ def test_equal_images_are_infinitely_good_and_nan_is_not_hidden() -> None:
     assert values[0] == torch.inf and torch.isfinite(values[1]) and torch.isnan(values[2])
 
 
+def test_convention_in_means_an_image_counts_60_db_at_most() -> None:
+    target = torch.full((4, 3, 4, 4), 0.5, dtype=torch.float64)
+    offsets = torch.tensor([0.0, 1e-4, 1e-2, torch.nan], dtype=torch.float64).view(-1, 1, 1, 1)
+    values = capped_psnr(target + offsets, target)
+    assert values[:2].tolist() == [HIGHEST_PSNR] * 2 == [60.0] * 2
+    assert values[2].item() == pytest.approx(40) and torch.isnan(values[3])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_takes_any_floating_type(dtype: torch.dtype) -> None:
     image, target = (batch.to(dtype) for batch in noisy_pair(2, 3, 8, 8))
@@ -61,7 +69,7 @@ def test_refuses_integers_and_wrong_shapes() -> None:
     image, target = noisy_pair(2, 3, 8, 8)
     with pytest.raises(DtypeError, match=r"target is torch\.uint8"):
         psnr(image, (target * 255).to(torch.uint8))
-    for wrong in (image[0], image[:, :1], image.permute(0, 2, 3, 1), image[:0], image[..., :0]):
+    for wrong in (image[0], image[:, :2], image.permute(0, 2, 3, 1), image[:0], image[..., :0]):
         with pytest.raises(ShapeError, match="B, 3, H, W"):
             psnr(wrong, wrong)
     with pytest.raises(ShapeError, match="equal shapes"):

@@ -81,7 +81,7 @@ def test_refuses_integers_and_wrong_shapes() -> None:
     image, target = smooth_pair(2, 3, 16, 16)
     with pytest.raises(DtypeError, match=r"image is torch\.int64"):
         ssim(image.long(), target)
-    for wrong in (image[0], image[:, :1], image.permute(0, 2, 3, 1)):
+    for wrong in (image[0], image[:, :2], image.permute(0, 2, 3, 1)):
         with pytest.raises(ShapeError, match="B, 3, H, W"):
             ssim(wrong, wrong)
     with pytest.raises(ShapeError, match="equal shapes"):

@@ -1,7 +1,8 @@
-"""`serpent evaluate`: how well a model undoes a task on a folder of clean photographs."""
+"""`serpent evaluate`: how well models undo a task on a folder of clean photographs."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,69 +13,111 @@ from serpent_ir.cli.pictures import say, say_ignored
 from serpent_ir.files import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from serpent_ir.evaluation import Evaluation
+    from serpent_ir.evaluation import Evaluation, Evaluator, FailedImage, ImageScores
+    from serpent_ir.tasks import Degradation
 
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of clean photographs, searched with its subfolders.")],
-    task: Annotated[str, typer.Option(help="What is done to the photographs before the model undoes it.")] = "deblur",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="What is done to the photographs before the models undo it: a task, or a file (.json, .yaml) with a"
+            " list of operators."
+        ),
+    ] = "photo",
     model: Annotated[
-        str, typer.Option(help="Name of a model with embedded weights, or a weights file (.safetensors, .pth).")
-    ] = "serpent-b",
+        list[str] | None,
+        typer.Option(
+            help="A model with embedded weights for the task, one of its embedded weights for another"
+            " (deblur-serpent-b), or a weights file (.safetensors, .pth). May be repeated: the others are compared with"
+            " the first.",
+            show_default="all embedded weights for the task",
+        ),
+    ] = None,
     option: TaskOptions = None,
     seed: Annotated[int, typer.Option(help="Seed of the degradation; each image's own is derived from its name.")] = 0,
     quantized: Annotated[
         bool, typer.Option("--quantized", help="Clip degraded images and round them to 8 bits, as a file would.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take the first N images only.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results [default: evaluation/<task>-<model>-<folder>].")
+    channel: Annotated[str, typer.Option(help="PSNR and SSIM on rgb, or on y (luma), usual for super-resolution.")] = (
+        "rgb"
+    ),
+    border: Annotated[int, typer.Option(min=0, help="Cut off so many pixels at each side before scoring.")] = 0,
+    lpips: Annotated[bool, typer.Option("--lpips", help="LPIPS (AlexNet) as well.")] = False,
+    lpips_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="LPIPS, with AlexNet's weights from this file or folder.", show_default="$SERPENT_LPIPS_WEIGHTS"
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ... [default: the best there is].")] = None,
+    lpips_download: Annotated[
+        bool,
+        typer.Option("--lpips-download", help="LPIPS; fetch them from download.pytorch.org (233 MB) if missing."),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first N images only.")] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="At most so many photographs on the page; an even number.")] = 48,
+    per_image: Annotated[bool, typer.Option("--per-image", help="Print the PSNR of every image, too.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results.", show_default="evaluation/<task>-<models>-<folder>-<options>"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best there is")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
 ) -> None:
-    """Degrade clean photographs, restore them, and print PSNR and SSIM before and after.
+    """Degrade clean photographs, restore them with every model, and compare the scores.
 
-    Writes evaluation.json (all values, model, machine, versions) and panel.png (degraded | restored | clean for the
-    smallest, the median and the largest gain). Exit status: 0, or 1 when some files were skipped, or 2 on an error.
+    Prints means with bootstrap intervals and the paired differences to the
+    first model, and says what the models were trained on. Writes index.html
+    (a page with pictures), table.md, table.tex, images.csv and
+    evaluation.json.
+
+    Exit status: 0, or 1 when some files were skipped, or 2 on an error.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from serpent_ir.errors import FileWriteError
-    from serpent_ir.evaluation import Evaluator, FailedImage, ImageScore, draw_panel
-    from serpent_ir.images import write_image
-    from serpent_ir.json_file import write_json
+    from serpent_ir.evaluation import Evaluator, FailedImage, Gallery, Scoring, make_folder, weights_for, write_report
+    from serpent_ir.metrics import load_lpips
+    from serpent_ir.restoration.device import resolve_device
 
     options = parse_options(option)
-    evaluator = Evaluator(task, model, options=options, seed=seed, quantized=quantized, device=device, backend=backend)
-    out = out or default_folder(task, model, folder, quantized)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileWriteError(f"folder {out} cannot be created ({error.strerror})") from error
+    models = model or weights_for(task)
+    gallery = Gallery(pictures)
+    wanted = lpips or lpips_weights is not None or lpips_download
+    network = load_lpips(lpips_weights, lpips_download, resolve_device(device)) if wanted else None
+    evaluator = Evaluator(
+        task,
+        models,
+        options=options,
+        seed=seed,
+        quantized=quantized,
+        scoring=Scoring(channel, border, network),
+        device=device,
+        backend=backend,
+    )
+    labels = evaluator.labels
+    out = out or default_folder(evaluator, folder)
+    make_folder(out)
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(f"{task}, {Path(model).stem}", total=None)
+        bar = progress.add_task(f"{task}, {', '.join(map(printable, labels))}", total=None)
 
-        def show(done: int, total: int, result: ImageScore | FailedImage) -> None:
+        def show(done: int, total: int, result: ImageScores | FailedImage) -> None:
             progress.update(bar, completed=done, total=total)
             if isinstance(result, FailedImage):
                 line = f"skipped {printable(result.name)}: {printable(result.reason)}"
                 progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        evaluation = evaluator.evaluate(folder, limit, show)
+        evaluation = evaluator.evaluate(folder, limit, show, gallery.add)
 
-    Console().print(score_table(evaluation))
-    write_json(evaluation.as_json(), out / "evaluation.json")
-    title = f"{task}, {Path(model).stem}: {summary(evaluation)}"
-    panel = draw_panel(title, ("degraded", "restored", "clean"), evaluator.panel_rows(evaluation, folder))
-    write_image(panel, out / "panel.png")
-    typer.echo(f"all values: {printable(out / 'evaluation.json')}")
-    typer.echo(f"pictures:   {printable(out / 'panel.png')}")
+    print_evaluation(evaluation, per_image)
+    write_report(evaluation, out, gallery)
+    typer.echo(f"a page to look at: {printable(out / 'index.html')}")
+    typer.echo(f"all values: {printable(out / 'evaluation.json')}; tables: table.md, table.tex, images.csv beside it")
     if evaluation.failed:
         say(f"{len(evaluation.failed)} of {len(evaluation.failed) + len(evaluation.images)} images skipped")
     say_ignored(evaluation.ignored)
@@ -82,43 +125,43 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def default_folder(task: str, model: str, folder: Path, quantized: bool) -> Path:
-    """evaluation/<task>-<model>-<folder>, with -quantized behind it when that holds."""
-    parts = [task, Path(model).stem, folder.resolve().name, *(["quantized"] if quantized else [])]
-    return Path("evaluation") / "-".join(parts)
+def default_folder(evaluator: Evaluator, folder: Path) -> Path:
+    """evaluation/<task>-<models>-<folder>, the first three models; behind it what is not as usual, but for the seed.
+
+    For example evaluation/denoise-serpent-b-photographs-sigma-25-quantized-y-border-4.
+    """
+    labels, scoring = evaluator.labels, evaluator.scoring
+    parts = [evaluator.degrader.operator.name, *labels[:3], *([f"and-{len(labels) - 3}-more"] if labels[3:] else [])]
+    parts += [folder.resolve().name, *changed_options(evaluator.degrader.operator)]
+    parts += ["quantized"] if evaluator.quantized else []
+    parts += [scoring.channel] if scoring.channel != "rgb" else []
+    parts += [f"border-{scoring.border}"] if scoring.border else []
+    return Path("evaluation") / re.sub(r"[/\\]", "-", printable("-".join(parts)))
 
 
-def summary(evaluation: Evaluation) -> str:
-    """The mean scores in one line."""
-    before, after = evaluation.mean_input, evaluation.mean_output
-    scores = f"{before.psnr:.2f} → {after.psnr:.2f} dB, SSIM {before.ssim:.3f} → {after.ssim:.3f}"
-    return f"mean of {len(evaluation.images)} images {scores}"
+def changed_options(task: Degradation) -> list[str]:
+    """ "sigma-25", "missing-0.1-0.2": the options of a registered task that differ from its defaults."""
+    from serpent_ir.tasks import list_tasks, task_options
+
+    declared = task_options(task.name) if task.name in list_tasks() else {}
+    changed = {name: task.options[name] for name, option in declared.items() if task.options[name] != option.default}
+    return [
+        "-".join([name, *(f"{end:g}" for end in (value if isinstance(value, tuple) else (value,)))])
+        for name, value in changed.items()
+    ]
 
 
-def score_table(evaluation: Evaluation) -> Table:
-    """One row per image and the mean below; PSNR in dB."""
-    from rich.table import Table
-    from rich.text import Text
+def print_evaluation(evaluation: Evaluation, per_image: bool) -> None:
+    """The tables and their notes on standard output, warnings on standard error."""
+    from rich.console import Console
 
-    kind = "clipped, 8 bits" if evaluation.quantized else "not clipped, not rounded"
-    table = Table(title=f"{evaluation.task}, seed {evaluation.seed}, input {kind}", show_footer=True)
-    before, after = evaluation.mean_input, evaluation.mean_output
-    table.add_column("image", footer=f"mean of {len(evaluation.images)}", overflow="fold")
-    for header, value in (
-        ("input PSNR", f"{before.psnr:.2f}"),
-        ("SSIM", f"{before.ssim:.4f}"),
-        ("output PSNR", f"{after.psnr:.2f}"),
-        ("SSIM", f"{after.ssim:.4f}"),
-        ("gain dB", f"{after.psnr - before.psnr:+.2f}"),
-    ):
-        table.add_column(header, footer=value, justify="right", no_wrap=True)
-    for image in evaluation.images:
-        table.add_row(
-            Text(printable(image.name)),
-            f"{image.input.psnr:.2f}",
-            f"{image.input.ssim:.4f}",
-            f"{image.output.psnr:.2f}",
-            f"{image.output.ssim:.4f}",
-            f"{image.gain:+.2f}",
-        )
-    return table
+    from serpent_ir.evaluation.notes import score_lines, training_lines, warning_lines
+    from serpent_ir.evaluation.table import image_table, rich_table, tables
+
+    console = Console()
+    for table in [*([image_table(evaluation)] if per_image else []), *tables(evaluation)]:
+        console.print(rich_table(table))
+    for line in [*score_lines(evaluation), *training_lines(evaluation)]:
+        console.print(line, markup=False, highlight=False)
+    for line in warning_lines(evaluation):
+        Console(stderr=True).print(line, style="bold red", markup=False, highlight=False)

@@ -1,26 +1,31 @@
-"""The protocol: how a clean photograph becomes a degraded one to be scored, and the scores."""
+"""The protocol: how a clean photograph becomes what every model is given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from serpent_ir import metrics
-from serpent_ir.errors import RangeError
-from serpent_ir.evaluation.results import Scores
-from serpent_ir.images import read_image
+from serpent_ir.images import Picture, content_hash, read_image
 from serpent_ir.restoration import Degrader
 from serpent_ir.tasks import quantize
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One photograph, clean and degraded; both float32 (3, H, W). Clean is in [0, 1], degraded need not be."""
+    """One photograph, clean and degraded; all float32.
+
+    clean: (3, H, W) in [0, 1]. damaged: (C, h, w), what a camera would deliver; not clipped unless quantized.
+    degraded: (C, H, W), that image prepared for a model. C is 3, or 4 where the last channel is a mask; h, w are
+    smaller than H, W for super-resolution. content_hash: of the clean photograph, see `images.content_hash`.
+    """
 
     clean: Tensor
+    damaged: Tensor
     degraded: Tensor
+    content_hash: str
 
 
 def read_pair(folder: Path, name: str, degrader: Degrader, quantized: bool) -> Pair:
@@ -29,26 +34,23 @@ def read_pair(folder: Path, name: str, degrader: Degrader, quantized: bool) -> P
     All randomness follows from the degrader's seed and `name`: an image is degraded in the same way whatever other
     images are evaluated, and in whatever order.
 
-    quantized: clip the degraded image and round it to 8 bits, as a file would; if not, neither (the paper's protocol).
+    quantized: clip the damaged image and round it to 8 bits, as a file would; if not, neither (the paper's protocol).
 
     Raises ImageReadError when the file cannot be read.
     """
     picture = read_image(folder / name)
-    degraded = degrader.degrade_picture(picture, name).pixels
-    return Pair(picture.pixels, quantize(degraded) if quantized else degraded)
+    return make_pair(picture, name, degrader, quantized, hash_of(picture))
 
 
-def measure(image: Tensor, clean: Tensor) -> Scores:
-    """PSNR and SSIM of one image (3, H, W) against the clean one, as `serpent_ir.metrics` defines them.
+def hash_of(picture: Picture) -> str:
+    """The content hash of its samples, rounded to 8 bits."""
+    return content_hash(picture.pixels.mul(255).round().to(torch.uint8))
 
-    Raises RangeError when a score is not finite (an image that holds NaN or infinity; or equals the clean one exactly,
-    so that its PSNR is infinite and has no place in a mean), ShapeError when the image is too small for SSIM.
-    """
-    scores = Scores(metrics.psnr(image[None], clean[None]).item(), metrics.ssim(image[None], clean[None]).item())
-    if not scores.is_finite():
-        raise RangeError(
-            f"PSNR {scores.psnr} dB and SSIM {scores.ssim}",
-            "finite scores",
-            "The image holds values that are not finite, or equals the clean image exactly.",
-        )
-    return scores
+
+def make_pair(picture: Picture, name: str, degrader: Degrader, quantized: bool, identity: str) -> Pair:
+    """`read_pair` for a photograph that was read already, and perhaps scaled; identity: its file's content hash."""
+    damaged = degrader.damage(picture, name)
+    if quantized:
+        damaged = quantize(damaged)
+    prepared = degrader.operator.prepared(damaged[None], (picture.height, picture.width))[0]
+    return Pair(picture.pixels, damaged, prepared, identity)

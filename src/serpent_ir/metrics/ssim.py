@@ -27,7 +27,7 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
     the variances of flat areas cancel; hence the separable window here.)
 
     Args:
-        image: (B, 3, H, W), any floating type, in [0, 1], H and W at least 11.
+        image: (B, 3, H, W) or, for luma, (B, 1, H, W), any floating type, in [0, 1], H and W at least 11.
         target: the clean images, of the same shape and range.
 
     Returns:
