@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -133,16 +132,6 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 def ratios(upper: list[float], lower: list[float]) -> dict[str, float]:
     """The spread of the quotients of single rounds."""
     return spread(above / below for above, below in zip(upper, lower, strict=True))
-
-
-def seconds_of_others() -> float | None:
-    """Processor seconds that other processes, and other virtual machines, have had so far; None where Linux is not."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, stat.read_text().split()[1:9])
-    busy = user + nice + system + interrupts + soft_interrupts + stolen
-    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def mean_and_error(values: list[float]) -> dict[str, float]:

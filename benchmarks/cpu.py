@@ -45,7 +45,6 @@ from common import (
     marks_table,
     new_table,
     refuse_when_the_scan_is_wrong,
-    seconds_of_others,
     three_digits,
     write_result,
 )
@@ -54,7 +53,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from serpent_ir.efficiency import memory
-from serpent_ir.machine import HUGE_PAGES_VARIABLE, describe_machine
+from serpent_ir.machine import HUGE_PAGES_VARIABLE, describe_machine, seconds_of_others
 from serpent_ir.ops.backends import choose
 
 NAME = "cpu"

@@ -18,8 +18,8 @@ Writes results/deblur_cbsd68.json. Exit status 1 when the gain over the filter i
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,7 @@ from rich.table import Table
 from torch import Tensor
 
 from serpent_ir import tasks
-from serpent_ir.evaluation import Evaluator, Pair, Scores, measure
-from serpent_ir.evaluation.results import mean_scores
+from serpent_ir.evaluation import Evaluator, Pair, Scores, Scoring
 from serpent_ir.images import find_images
 
 CONSTANTS = np.geomspace(0.004, 0.4, 49)
@@ -102,6 +101,7 @@ def search(wiener: Wiener, pairs: list[Pair], keep_mean: bool, label: str) -> tu
 
 def run_protocol(evaluator: Evaluator, wiener: Wiener, folder: Path) -> dict[str, Any]:
     """All rows on all images: scores, means, constants, and differences with their standard errors."""
+    serpent, measure = evaluator.contestants[0], Scoring()
     names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
     pairs = [evaluator.read_pair(folder, name) for name in names]
     best, best_of_image = search(wiener, pairs, True, "searching the constant")
@@ -111,7 +111,7 @@ def run_protocol(evaluator: Evaluator, wiener: Wiener, folder: Path) -> dict[str
     for pair, own in zip(track(pairs, "restoring", console=Console(stderr=True)), best_of_image, strict=True):
         shared_image, own_image = wiener.restore(pair.degraded, CONSTANTS[[best, own]])
         (plain_image,) = wiener.restore(pair.degraded, CONSTANTS[[plain]], keep_mean=False)
-        images = (pair.degraded, plain_image, shared_image, own_image, evaluator.restorer(pair.degraded))
+        images = (pair.degraded, plain_image, shared_image, own_image, serpent(pair))
         for row, image in zip(ROWS, images, strict=True):
             scores[row].append(measure(image, pair.clean))
 
@@ -121,14 +121,22 @@ def run_protocol(evaluator: Evaluator, wiener: Wiener, folder: Path) -> dict[str
         )
 
     return {
-        "mean": {row: asdict(mean_scores(values)) for row, values in scores.items()},
+        "mean": {row: mean_scores(values) for row, values in scores.items()},
         "psnr_gain_of_serpent_over": {row: gain_over(row) for row in ROWS if row != "serpent"},
         "wiener_constant": {"wiener": CONSTANTS[best], "wiener_plain": CONSTANTS[plain]},
         "images": [
-            {"name": name, "wiener_constant": CONSTANTS[own], **{row: asdict(scores[row][index]) for row in ROWS}}
+            {"name": name, "wiener_constant": CONSTANTS[own], **{row: numbers(scores[row][index]) for row in ROWS}}
             for index, (name, own) in enumerate(zip(names, best_of_image, strict=True))
         ],
     }
+
+
+def numbers(scores: Scores) -> dict[str, float]:
+    return {"psnr": scores.psnr, "ssim": scores.ssim}
+
+
+def mean_scores(scores: list[Scores]) -> dict[str, float]:
+    return {"psnr": fmean(one.psnr for one in scores), "ssim": fmean(one.ssim for one in scores)}
 
 
 def print_table(protocol: str, result: dict[str, Any]) -> None:
@@ -156,8 +164,8 @@ def main() -> int:
 
     result: dict[str, Any] = {"question": (__doc__ or "").splitlines()[0], "seed": arguments.seed, "options": options}
     for protocol, quantized in (("paper", False), ("quantized", True)):
-        evaluator = Evaluator("deblur", arguments.model, seed=arguments.seed, quantized=quantized, device="cpu")
-        result["model"] = evaluator.model_card
+        evaluator = Evaluator("deblur", [arguments.model], seed=arguments.seed, quantized=quantized, device="cpu")
+        result["model"] = evaluator.contestants[0].facts.card
         result[protocol] = run_protocol(evaluator, wiener, arguments.data)
         print_table(protocol, result[protocol])
     gain = result["paper"]["psnr_gain_of_serpent_over"]["wiener"]["mean"]
