@@ -60,7 +60,8 @@ restore: $(VENV)/installed
 	@image=$${IMAGE:-src/serpent_ir/cli/sample.png}; name=$${image%/}; name=$${name##*/}; \
 	mkdir -p restored; \
 	if [ -d "$$image" ]; then target=restored/$$name; else target=restored/$${name%.*}.png; fi; \
-	$(BIN)/serpent restore -- "$$image" "$$target"
+	if [ -n "$$IMAGE" ]; then task=photo; else task=deblur; fi; \
+	$(BIN)/serpent restore --task $$task -- "$$image" "$$target"
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)

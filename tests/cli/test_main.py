@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from serpent_ir import __version__
 from serpent_ir.cli.main import app, with_exit_status
 from serpent_ir.errors import ShapeError
 
-COMMANDS = ("restore", "degrade", "evaluate", "models", "train", "doctor")
+COMMANDS = ("restore", "degrade", "evaluate", "models", "train", "data", "doctor")
 
 
 def run_serpent(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +58,20 @@ def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+def test_no_part_of_a_help_text_is_taken_for_markup() -> None:
+    """Of "[default: 3]" in a help text nothing would be shown."""
+
+    def texts(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        for parameter in command.params:
+            yield from (text for name in ("help", "show_default") if isinstance(text := getattr(parameter, name), str))
+        for inner in getattr(command, "commands", {}).values():
+            yield from texts(inner)
+
+    found = [text for text in texts(typer.main.get_command(app)) if text]
+    assert len(found) > 80 and [Text.from_markup(text).plain for text in found] == found
 
 
 def test_a_named_error_is_one_line_and_status_2() -> None:

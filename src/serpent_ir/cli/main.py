@@ -14,11 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from serpent_ir import __version__
+from serpent_ir.cli.data import prepare
 from serpent_ir.cli.degrade import degrade
 from serpent_ir.cli.doctor import doctor
 from serpent_ir.cli.evaluate import evaluate
 from serpent_ir.cli.models import models
 from serpent_ir.cli.profile import profile
+from serpent_ir.cli.reproduce import reproduce
 from serpent_ir.cli.restore import restore
 from serpent_ir.cli.train import train
 from serpent_ir.errors import SerpentError
@@ -108,5 +110,9 @@ def register(panel: str, *commands: Callable[..., None], **settings: Any) -> Non
 
 register("Images", restore, degrade, evaluate)
 register("Models", models, profile)
-register("Models", train, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+register("Models", train, reproduce, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 register("This machine", doctor)
+
+data = typer.Typer(help="Prepare photographs for training.", no_args_is_help=True)
+data.command()(with_exit_status(prepare))
+app.add_typer(data, name="data", rich_help_panel="Models")
