@@ -27,6 +27,9 @@ from serpent_ir.errors import SerpentError
 from serpent_ir.machine import HUGE_PAGES_VARIABLE
 
 TRACEBACK_VARIABLE = "SERPENT_TRACEBACK"
+SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"
+"""Lets the processes that multiprocessing starts import nothing from the current folder, from Python 3.11 on."""
+
 EXIT_ERROR = 2
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
@@ -53,6 +56,7 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the `serpent` command. Ends the process with the command's exit status."""
     os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")  # before torch is imported, which each command does when it runs
+    os.environ.setdefault(SAFE_PATH_VARIABLE, "1")
     app()
 
 
