@@ -16,6 +16,10 @@ def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
+def start(clock: RunClock, step: int = 0) -> None:
+    clock.on_train_batch_start(SimpleNamespace(global_step=step))  # type: ignore[arg-type]
+
+
 def stops(clock: RunClock, step: int) -> bool:
     """Whether the clock wants to stop at the end of `step`."""
     trainer = SimpleNamespace(global_step=step, should_stop=False, world_size=1)
@@ -25,7 +29,7 @@ def stops(clock: RunClock, step: int) -> bool:
 
 def test_progress_is_the_larger_of_steps_and_time(tiny_recipe: Callable[..., Recipe], now: SimpleNamespace) -> None:
     clock = RunClock(tiny_recipe(steps=100, time_budget="200s"), before=20.0)
-    clock.on_train_batch_start()
+    start(clock)
     assert clock.progress(5) == 0.1 and clock.progress(50) == 0.5
     now.seconds += 80
     assert clock.elapsed == 20 and not stops(clock, 5), "time moves on at the end of a step"
@@ -41,15 +45,24 @@ def test_without_a_budget_progress_is_a_function_of_the_step(
     tiny_recipe: Callable[..., Recipe], now: SimpleNamespace
 ) -> None:
     clock = RunClock(tiny_recipe(steps=100))
-    clock.on_train_batch_start()
+    start(clock)
     now.seconds += 1e6
     assert clock.progress(25) == 0.25
     assert not stops(clock, 99) and stops(clock, 100)
 
 
+def test_time_left_after_a_resume(tiny_recipe: Callable[..., Recipe], now: SimpleNamespace) -> None:
+    clock = RunClock(tiny_recipe(steps=100), before=1e5)  # a slow machine, or one that slept
+    start(clock, 50)
+    assert clock.seconds_left(50) is None
+    now.seconds += 10
+    assert not stops(clock, 60)
+    assert clock.seconds_left(60) == pytest.approx(40)
+
+
 def test_max_time_counts_this_session_only(tiny_recipe: Callable[..., Recipe], now: SimpleNamespace) -> None:
     clock = RunClock(tiny_recipe(steps=100, max_time="10s"), before=500.0)
-    clock.on_train_batch_start()
+    start(clock)
     now.seconds += 9
     assert not stops(clock, 1)
     now.seconds += 1
@@ -59,7 +72,7 @@ def test_max_time_counts_this_session_only(tiny_recipe: Callable[..., Recipe], n
 
 def test_a_stop_that_was_asked_for_stays(tiny_recipe: Callable[..., Recipe], now: SimpleNamespace) -> None:
     clock = RunClock(tiny_recipe(steps=100))
-    clock.on_train_batch_start()
+    start(clock)
     trainer = SimpleNamespace(global_step=1, should_stop=True, world_size=1)
     clock.on_train_batch_end(trainer, None)  # type: ignore[arg-type]
     assert trainer.should_stop

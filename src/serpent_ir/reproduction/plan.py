@@ -6,10 +6,10 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serpent_ir.data import PhotographSource, list_photographs
 from serpent_ir.data.shards import locations_of
@@ -21,6 +21,8 @@ from serpent_ir.reproduction.tables import Row, Table
 from serpent_ir.training import Recipe, load_recipe
 from serpent_ir.training.recipe import recipe_from_dict
 from serpent_ir.training.run_folder import MAY_CHANGE
+
+Content = TypeVar("Content")
 
 STEPS_WITHOUT_END = 1_000_000
 """The steps of a row that a time budget ends."""
@@ -182,20 +184,27 @@ def write_plan(plan: Plan) -> None:
 
 def read_plan(folder: Path) -> Plan | None:
     """The plan that was written to `folder`; None when there is none. Raises DataError when it cannot be read."""
-    path = plan_file(folder)
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+
+    def plan_of(content: Any) -> Plan:
         recipe = recipe_from_dict(content["recipe"])
         val = recipe_from_dict({**content["recipe"], "val": content["val"]}).val
         return Plan(dataclasses.replace(recipe, run=str(folder)), val, content["limit"], content["seed"])
+
+    return read_own_file(plan_file(folder), plan_of, "Remove its folder, or give another --out.")
+
+
+def read_own_file(path: Path, made_from: Callable[[Any], Content], remedy: str) -> Content | None:
+    """What `made_from` makes of a JSON file in a row's folder; None without the file.
+
+    Raises DataError, with that remedy, when it cannot be read or made.
+    """
+    if not path.exists():
+        return None
+    try:
+        return made_from(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error})",
-            "what `serpent reproduce` wrote",
-            "Remove its folder, or give another --out.",
-        ) from error
+        came = f"{path} cannot be read ({type(error).__name__}: {error})"
+        raise DataError(came, "what `serpent reproduce` wrote", remedy) from error
 
 
 def refuse_changes(plan: Plan) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from serpent_ir.errors import DataError
-from serpent_ir.reproduction.plan import Plan, read_plan
+from serpent_ir.reproduction.plan import Plan, read_own_file, read_plan
 from serpent_ir.reproduction.tables import Row, Table
 
 
@@ -56,19 +54,12 @@ def is_done(folder: Path) -> bool:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The content of a row's `result.json`; None without one. Raises DataError when it cannot be read."""
-    path = result_file(folder)
-    if not path.exists():
-        return None
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+
+    def result_of(content: dict[str, Any]) -> dict[str, Any]:
         content["status"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error})",
-            "what `serpent reproduce` wrote",
-            "Remove it: the row is scored again.",
-        ) from error
-    return content
+        return content
+
+    return read_own_file(result_file(folder), result_of, "Remove it: the row is scored again.")
 
 
 def results_of(table: Table, out: Path) -> list[RowResult]:

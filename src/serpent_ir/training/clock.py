@@ -26,6 +26,7 @@ class RunClock(Callback):
         self.session = 0.0
         """Seconds from the start of this process's first step to the end of its last one."""
         self.started: float | None = None
+        self.progress_before = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -38,15 +39,15 @@ class RunClock(Callback):
         return max(step / self.steps, by_time)
 
     def seconds_left(self, step: int) -> float | None:
-        """An estimate; None before there is anything to estimate from."""
+        """An estimate from the progress since this process's first step; None before there is any."""
         progress = self.progress(step)
-        if progress <= 0 or self.elapsed <= 0:
-            return None
-        return self.elapsed * (1 - min(progress, 1)) / progress
+        gained = progress - self.progress_before
+        return self.session * (1 - min(progress, 1)) / gained if gained > 0 else None
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if self.started is None:
             self.started = time.monotonic()
+            self.progress_before = self.progress(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         now = time.monotonic()

@@ -94,7 +94,7 @@ def train_here(recipe: Recipe) -> TrainingResult:
 
 
 def run_session(recipe: Recipe, folder: RunFolder, task: Degradation, model: nn.Module) -> TrainingResult:
-    """From the start, or the last checkpoint, to the end of the run or of this session."""
+    """From the start, or the last checkpoint, to the end of the run, or until it is stopped."""
     resume_point = find_resume_point(folder, recipe)
     first_step = resume_point.step if resume_point else 0
 
