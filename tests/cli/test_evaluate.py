@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from serpent_ir.cli.evaluate import default_folder, evaluate
 from serpent_ir.errors import CheckpointError, DataError, FileWriteError, UnknownNameError
 from serpent_ir.evaluation import Evaluator, Scoring
 from serpent_ir.images import Picture, content_hash, read_image, write_image
+from serpent_ir.metrics import Lpips
 from serpent_ir.models import create_model, save_model
 
 
@@ -108,9 +110,44 @@ def test_a_task_of_ones_own(current_folder: Path) -> None:
     Path("mine.json").write_text('[{"operator": "gaussian_noise", "sigma": 0.2}, {"operator": "jpeg", "quality": 30}]')
     result = run("--task", "mine.json", "--quantized")
     assert result.exit_code == 0, result.output
-    content = json.loads(Path("evaluation/mine-untrained-photographs-quantized/evaluation.json").read_text())
+    (folder,) = Path("evaluation").iterdir()
+    assert re.fullmatch("mine-untrained-photographs-[0-9a-f]{8}-quantized", folder.name)
+    content = json.loads((folder / "evaluation.json").read_text())
     assert content["task"] == "mine" and content["models"][0]["task"] == "deblur"
     assert "trained for deblur" in " ".join(result.stdout.split())
+
+
+def invoke(*arguments: str) -> Result:
+    """The command without a model."""
+    app = typer.Typer()
+    app.command()(evaluate)
+    return CliRunner().invoke(app, [*arguments, "--limit", "1", "--device", "cpu"])
+
+
+def test_a_task_of_ones_own_is_evaluated_with_the_weights_that_are_blind(current_folder: Path) -> None:
+    Path("phone.yaml").write_text("- {operator: gaussian_noise, sigma: 0.1}\n")
+    result = invoke("photographs", "--task", "phone.yaml", "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert "no weights are for phone: evaluated are photo-serpent-l" in result.stderr
+    assert json.loads(Path("out/evaluation.json").read_text())["models"][0]["task"] == "photo"
+
+
+def test_a_task_without_weights_and_a_slip_of_the_pen_are_told_apart(current_folder: Path) -> None:
+    assert "unknown task 'deblurr'" in str(invoke("photographs", "--task", "deblurr").exception)
+    assert "no embedded weights for task 'inpaint'" in str(invoke("photographs", "--task", "inpaint").exception)
+
+
+def test_results_are_never_taken_for_photographs(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("--out", "photographs/out")
+    assert isinstance(result.exception, FileWriteError) and not Path("photographs/out").exists()
+    assert f"Name one with --out, such as {current_folder.resolve()}/photographs-evaluation" in str(result.exception)
+    monkeypatch.chdir("photographs")
+    for _ in range(2):
+        result = invoke(".", "--task", "denoise")
+        assert result.exit_code == 0, result.output
+    folder = current_folder / "evaluation/denoise-denoise-serpent-l-photographs-limit-1"
+    assert f"{folder.resolve()}/index.html" in "".join(result.stdout.split())
+    assert sorted(os.listdir()) == ["first [red].png", "second.png"]
 
 
 def test_files_that_are_no_images_are_named_and_counted(current_folder: Path) -> None:
@@ -151,14 +188,22 @@ def test_errors_are_named(current_folder: Path) -> None:
 
 
 def test_default_folder_names_task_models_folder_and_what_is_not_usual(current_folder: Path) -> None:
-    def folder(*labels: str, task: str = "deblur", name: str = "photographs/", **settings: Any) -> str:
+    def folder(
+        *labels: str, task: str = "deblur", name: str = "photographs/", limit: int | None = None, **settings: Any
+    ) -> str:
         evaluator = Evaluator(task, {label: Same() for label in labels}, device="cpu", **settings)
-        return default_folder(evaluator, Path(name)).as_posix()
+        return default_folder(evaluator, Path(name), limit).as_posix()
 
     assert folder("serpent-b") == "evaluation/deblur-serpent-b-photographs"
     assert folder("run/best", quantized=True) == "evaluation/deblur-run-best-photographs-quantized"
-    Path("own.json").write_text('[{"operator": "jpeg"}]')
-    assert folder("a", "b", "c", "d", "e", task="own.json") == "evaluation/own-a-b-c-and-2-more-photographs"
+    own = []
+    for quality in (30, 50, 30):
+        Path("own.json").write_text(json.dumps([{"operator": "jpeg", "quality": quality}]))
+        own.append(folder("a", "b", "c", "d", "e", task="own.json"))
+    assert re.fullmatch("evaluation/own-a-b-c-and-2-more-photographs-[0-9a-f]{8}", own[0])
+    assert own[0] == own[2] != own[1]
+    lpips = Scoring(lpips=Lpips.__new__(Lpips))
+    assert folder("a", scoring=lpips, limit=3) == "evaluation/deblur-a-photographs-lpips-limit-3"
     options = {"noise_sigma": 0.05, "blur_sigma": [2, 4.5]}
     expected = "evaluation/deblur-a-photographs-blur_sigma-2-4.5-y-border-4"
     assert folder("a", options=options, scoring=Scoring("y", 4)) == expected

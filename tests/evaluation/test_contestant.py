@@ -9,10 +9,10 @@ from stand_ins_of_evaluation import Same, Smooth
 
 from serpent_ir.errors import CheckpointError, ShapeError, UnknownNameError
 from serpent_ir.evaluation import Evaluator, weights_for
-from serpent_ir.evaluation.contestant import labelled, weights_file
+from serpent_ir.evaluation.contestant import labelled
 from serpent_ir.evaluation.notes import training_lines, warning_lines
 from serpent_ir.images import content_hash, read_image
-from serpent_ir.models import create_model, digest_of_hashes, embedded_weights, save_model
+from serpent_ir.models import create_model, digest_of_hashes, save_model
 from serpent_ir.tasks import compose
 
 PROVENANCE = {"recipe": {"data": [{"path": "bsd432"}, {"path": "t91"}]}, "training_images": 523}
@@ -35,20 +35,18 @@ def test_labels() -> None:
     assert list(labelled(runs)) == ["a/x/best", "b/x/best", "y/best", "one"]
     assert list(labelled(["a/x/one.pth", "b/x/one.pth", Path("one.pth").resolve()]))[:2] == ["a/x/one", "b/x/one"]
     assert list(labelled({"mine": Smooth(), "yours": Smooth()})) == ["mine", "yours"]
-    for wrong in ([], ["serpent-b", "serpent-b"], [Same(), Same()], ["x/one.pth", "x/one.pth"], {"degraded": Same()}):
+    assert list(labelled(["x/clean.pth", "y/degraded.safetensors"])) == ["x/clean", "y/degraded"]
+    twice = (["serpent-b", "serpent-b"], [Same(), Same()], ["x/one.pth", "x/one.pth"])
+    for wrong in ([], *twice, {"degraded": Same()}, {"clean": Same()}):
         with pytest.raises(UnknownNameError):
             labelled(wrong)
 
 
-def test_names_stand_for_embedded_weights() -> None:
-    own = embedded_weights("deblur", "serpent-b")
-    assert weights_file("deblur", "serpent-b") == weights_file("jpeg", "deblur-serpent-b") == own
-    assert weights_file("deblur", "some/file.safetensors") == Path("some/file.safetensors")
-    with pytest.raises(UnknownNameError, match="'restaurant'"):
-        weights_file("deblur", "restaurant")
+def test_all_embedded_weights_for_a_task() -> None:
     assert "deblur-serpent-b" in weights_for("deblur")
     with pytest.raises(UnknownNameError, match="--model"):
-        weights_for("no such task")
+        weights_for("motion-deblur")
+    assert weights_for("of my own") == weights_for("photo")
 
 
 def test_weights_for_another_task_are_evaluated_and_said_so(photographs: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from serpent_ir import metrics
 from serpent_ir.errors import DataError, RangeError, ShapeError, UnknownNameError
-from serpent_ir.evaluation import Evaluation, Evaluator, FailedImage, ImageScores, Scores, Scoring, evaluate_models
+from serpent_ir.evaluation import Evaluation, Evaluator, FailedImage, ImageScores, Scores, Scoring
 from serpent_ir.images import Picture, write_image
 from serpent_ir.tasks import Degradation, compose
 
@@ -65,7 +65,7 @@ def test_pictures_of_all_rows_are_handed_out(photographs: Path) -> None:
 def test_records_what_is_needed_to_repeat_it(photographs: Path) -> None:
     scoring = Scoring(channel="y", border=0)
     settings = {"options": {"noise_sigma": 0.1}, "seed": 7, "quantized": True, "scoring": scoring, "device": "cpu"}
-    evaluation = evaluate_models(photographs, "deblur", {"mine": Smooth()}, **settings)
+    evaluation = Evaluator("deblur", {"mine": Smooth()}, **settings).evaluate(photographs)  # type: ignore[arg-type]
     assert evaluation.options["noise_sigma"] == 0.1 and evaluation.options["blur_sigma"] == 3.0
     assert (evaluation.task, evaluation.seed, evaluation.quantized) == ("deblur", 7, True)
     assert evaluation.folder == "photographs"
@@ -201,7 +201,7 @@ def test_every_kind_of_task_is_evaluated_with_any_model(photographs: Path, task:
 
 def test_a_degradation_that_does_nothing(photographs: Path) -> None:
     nothing = Degradation("nothing", {}, ())
-    evaluation = evaluate_models(photographs, nothing, [Smooth()], device="cpu")
+    evaluation = Evaluator(nothing, [Smooth()], device="cpu").evaluate(photographs)
     assert evaluation.task == "nothing" and evaluation.mean("degraded") == 60
     assert evaluation.differences["degraded"]["psnr"].won == 1 and evaluation.mean("Smooth") > 20
 

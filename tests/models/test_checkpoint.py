@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from serpent_ir.errors import CheckpointError, UnknownNameError
-from serpent_ir.models import embedded_or_file, embedded_weights, list_embedded, load_model, read_card, save_model
+from serpent_ir.models import embedded_weights, find_weights, list_embedded, load_model, read_card, save_model
 
 
 @pytest.fixture
@@ -124,6 +124,9 @@ def test_embedded_weights() -> None:
 
 
 def test_embedded_weights_are_found_by_their_name_and_all_else_is_a_file() -> None:
-    _, _, path = list_embedded()[0]
-    assert embedded_or_file(path.stem) == path
-    assert embedded_or_file("mine.safetensors") == Path("mine.safetensors")
+    task, model, path = list_embedded()[0]
+    assert find_weights(model, task) == find_weights(None, task) == find_weights(path.stem, "jpeg") == path
+    for name in ("some/file.safetensors", "theirs.PTH", Path("deblur-serpent-b")):
+        assert find_weights(name, "deblur") == Path(name)
+    with pytest.raises(UnknownNameError, match="'restaurant'"):
+        find_weights("restaurant", "deblur")

@@ -10,7 +10,7 @@ import torch
 
 from serpent_ir.data import PhotographSource
 from serpent_ir.errors import DataError, RestorationError
-from serpent_ir.evaluation import DEGRADED, evaluate_models
+from serpent_ir.evaluation import DEGRADED, Evaluator
 from serpent_ir.images import Picture, read_image, write_image
 from serpent_ir.models import create_model, save_model
 from serpent_ir.reproduction.plan import Plan, Request, make_plan
@@ -43,7 +43,7 @@ def test_scores_are_those_of_an_evaluation(plan: Plan, photographs: Path, task: 
     write_image(Picture(torch.rand(1, 20, 30).expand(3, -1, -1).contiguous(), gray=True), photographs / "gray.png")
     write_image(Picture(torch.rand(3, 20, 30), bit_depth=16), photographs / "deep.png")
     file = weights(photographs / "w.safetensors", task, channels)
-    expected = evaluate_models(photographs, task, {"row": file}, seed=5, device="cpu")
+    expected = Evaluator(task, {"row": file}, seed=5, device="cpu").evaluate(photographs)
     result = score_row(file, dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, task=task)), CPU)
     assert len(expected.images) == len(result["images"]) == 4 and result["trained_on"] is None
     for image, ours in zip(expected.images, result["images"], strict=True):

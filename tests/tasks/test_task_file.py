@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from serpent_ir import tasks
-from serpent_ir.errors import DataError, MissingExtraError, RangeError, UnknownNameError
+from serpent_ir.errors import DataError, RangeError, UnknownNameError
 
 
 def test_names_and_files(tmp_path: Path) -> None:
@@ -39,10 +38,3 @@ def test_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         tasks.load_task(tmp_path / "deblur.json")
     with pytest.raises(UnknownNameError, match="unknown task 'fog'"):
         tasks.load_task("fog")
-
-
-def test_yaml_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    (tmp_path / "a.yml").write_text("[]")
-    with pytest.raises(MissingExtraError, match=r"serpent-ir\[train\].*JSON"):
-        tasks.load_task(tmp_path / "a.yml")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serpent_ir.cli.pictures import say, say_ignored
+from serpent_ir.cli.pictures import progress_bar, say, say_ignored
 from serpent_ir.files import printable
 
 
@@ -59,16 +59,12 @@ def prepare(
 
     Prints the path of the shards as a recipe takes it. Exit status: 0, or 1 when some files were left out.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from serpent_ir.data import PhotographSource, Preparation, default_workers, prepare_shards
     from serpent_ir.json_file import write_json
 
     photographs = PhotographSource(source, layout=layout.value, split=split.value)
     preparation = Preparation(size, square, file_format.value if file_format else None, shard_size)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("photographs", total=None)
         report = prepare_shards(
             photographs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serpent_ir.cli.options import TaskOptions, parse_options
-from serpent_ir.cli.pictures import say, say_ignored
+from serpent_ir.cli.pictures import progress_bar, say, say_ignored
 from serpent_ir.files import printable
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ def evaluate(
     per_image: Annotated[bool, typer.Option("--per-image", help="Print the PSNR of every image, too.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results.", show_default="evaluation/<task>-<models>-<folder>-<options>"),
+        typer.Option(
+            help="Folder for the results.", show_default="evaluation/<task>-<models>-<folder>-<options>, not in FOLDER"
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best there is")
@@ -76,22 +80,23 @@ def evaluate(
 
     Exit status: 0, or 1 when some files were skipped, or 2 on an error.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from serpent_ir.errors import FileWriteError
     from serpent_ir.evaluation import Evaluator, FailedImage, Gallery, Scoring, make_folder, weights_for, write_report
+    from serpent_ir.images import lies_in
     from serpent_ir.metrics import load_lpips
     from serpent_ir.restoration.device import resolve_device
+    from serpent_ir.tasks import list_tasks, load_task
 
-    options = parse_options(option)
-    models = model or weights_for(task)
+    degradation = load_task(task, **parse_options(option))
+    models = model or weights_for(degradation.name)
+    if not model and degradation.name not in list_tasks():
+        say(f"no weights are for {degradation.name}: evaluated are {', '.join(models)}, blind to what was done")
     gallery = Gallery(pictures)
     wanted = lpips or lpips_weights is not None or lpips_download
     network = load_lpips(lpips_weights, lpips_download, resolve_device(device)) if wanted else None
     evaluator = Evaluator(
-        task,
+        degradation,
         models,
-        options=options,
         seed=seed,
         quantized=quantized,
         scoring=Scoring(channel, border, network),
@@ -99,11 +104,15 @@ def evaluate(
         backend=backend,
     )
     labels = evaluator.labels
-    out = out or default_folder(evaluator, folder)
+    out = out or default_folder(evaluator, folder, limit)
+    if lies_in(out, folder):
+        remedy = f"Name one with --out, such as {folder.resolve()}-evaluation."
+        raise FileWriteError(
+            f"{out} lies in the input folder {folder}", "a folder outside of it for the output", remedy
+        )
     make_folder(out)
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(f"{task}, {', '.join(map(printable, labels))}", total=None)
 
         def show(done: int, total: int, result: ImageScores | FailedImage) -> None:
@@ -125,25 +134,38 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def default_folder(evaluator: Evaluator, folder: Path) -> Path:
+def default_folder(evaluator: Evaluator, folder: Path, limit: int | None = None) -> Path:
     """evaluation/<task>-<models>-<folder>, the first three models; behind it what is not as usual, but for the seed.
 
-    For example evaluation/denoise-serpent-b-photographs-sigma-25-quantized-y-border-4.
+    For example evaluation/denoise-serpent-b-photographs-sigma-25-quantized-y-border-4. Where the current folder is that
+    of the photographs, or in it, `evaluation` is beside that folder.
     """
+    from serpent_ir.images import lies_in
+
     labels, scoring = evaluator.labels, evaluator.scoring
     parts = [evaluator.degrader.operator.name, *labels[:3], *([f"and-{len(labels) - 3}-more"] if labels[3:] else [])]
     parts += [folder.resolve().name, *changed_options(evaluator.degrader.operator)]
     parts += ["quantized"] if evaluator.quantized else []
     parts += [scoring.channel] if scoring.channel != "rgb" else []
     parts += [f"border-{scoring.border}"] if scoring.border else []
-    return Path("evaluation") / re.sub(r"[/\\]", "-", printable("-".join(parts)))
+    parts += ["lpips"] if scoring.lpips is not None else []
+    parts += [f"limit-{limit}"] if limit is not None else []
+    above = Path("evaluation")
+    if lies_in(above, folder):
+        above = folder.resolve().parent / above
+    return above / re.sub(r"[/\\]", "-", printable("-".join(parts)))
 
 
 def changed_options(task: Degradation) -> list[str]:
-    """ "sigma-25", "missing-0.1-0.2": the options of a registered task that differ from its defaults."""
+    """ "sigma-25", "missing-0.1-0.2": the options of a registered task that differ from its defaults.
+
+    Of a task of one's own a digest of its operators, such as "5c0f11d2".
+    """
     from serpent_ir.tasks import list_tasks, task_options
 
-    declared = task_options(task.name) if task.name in list_tasks() else {}
+    if task.name not in list_tasks():
+        return [hashlib.sha256(json.dumps(task.options, sort_keys=True, default=str).encode()).hexdigest()[:8]]
+    declared = task_options(task.name)
     changed = {name: task.options[name] for name, option in declared.items() if task.options[name] != option.default}
     return [
         "-".join([name, *(f"{end:g}" for end in (value if isinstance(value, tuple) else (value,)))])

@@ -75,8 +75,7 @@ def process_folder(
         target = folder.with_name(f"{folder.name}-{word}")
     plan = plan_folder(source, target, suffixes)
     transform = make_transform()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("images", total=len(plan.pairs))
 
         def show(outcome: FileOutcome) -> None:
@@ -100,6 +99,12 @@ def process_folder(
     typer.echo(os.fsencode(target))
     if not summary.complete:
         raise typer.Exit(1)
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error: what, how many of how many, and the time left."""
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def describe(outcome: FileOutcome) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serpent_ir.evaluation.contestant import weights_for
-from serpent_ir.evaluation.evaluator import Evaluator, evaluate_models
+from serpent_ir.evaluation.evaluator import Evaluator
 from serpent_ir.evaluation.gallery import Gallery
 from serpent_ir.evaluation.protocol import Pair, hash_of, make_pair, read_pair
 from serpent_ir.evaluation.report import make_folder, write_report
@@ -21,7 +21,6 @@ __all__ = [
     "Pair",
     "Scores",
     "Scoring",
-    "evaluate_models",
     "hash_of",
     "make_folder",
     "make_pair",

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from serpent_ir.errors import CheckpointError, ShapeError, UnknownNameError
 from serpent_ir.evaluation.protocol import Pair
-from serpent_ir.evaluation.results import DEGRADED, ModelFacts
-from serpent_ir.models import ModelCard, digest_of_hashes, embedded_weights, is_published, list_embedded
+from serpent_ir.evaluation.results import CLEAN, DEGRADED, ModelFacts
+from serpent_ir.models import ModelCard, digest_of_hashes, find_weights, list_embedded
 from serpent_ir.restoration import Restorer
-from serpent_ir.tasks import Degradation
+from serpent_ir.restoration.purpose import DEFAULT_TASK
+from serpent_ir.tasks import Degradation, list_tasks
 
-NAMES_IN_RUNS = ("best", "model")
-"""What weights files in run folders are called."""
+SAY_LITTLE = ("best", "model", DEGRADED, CLEAN)
+"""What weights files in run folders are called, and names that are taken."""
 
 HASHES, DIGEST, HASHES_FILE = "training_hashes", "training_images_digest", "training_images.json"
 
@@ -59,7 +60,7 @@ def load_contestant(
         restorer = Restorer(task if masked else None, source, device, backend)
         facts, hashes = facts_of_module(label, source), None
     else:
-        path = weights_file(task.name, source)
+        path = find_weights(source, task.name)
         restorer = Restorer(None, path, device, backend)
         assert restorer.card is not None
         hashes = training_hashes(restorer.card, path)
@@ -68,17 +69,13 @@ def load_contestant(
     return Contestant(restorer, facts, hashes)
 
 
-def weights_file(task: str, name: str | Path) -> Path:
-    """The file that is meant: by its path, as `<task>-<model>` among the embedded ones, or as the model for `task`."""
-    if isinstance(name, Path) or name.endswith(".safetensors") or is_published(name):
-        return Path(name)
-    embedded = {path.stem: path for _, _, path in list_embedded()}
-    return embedded[name] if name in embedded else embedded_weights(task, name)
-
-
 def weights_for(task: str) -> list[str]:
-    """The names of all embedded weights for a task. Raises UnknownNameError when there are none."""
-    names = [path.stem for of_task, _, path in list_embedded() if of_task == task]
+    """The names of all embedded weights for a task; for one of the user's own those for `photo`, which are blind.
+
+    Raises UnknownNameError when there are none.
+    """
+    wanted = task if task in list_tasks() else DEFAULT_TASK
+    names = [path.stem for of_task, _, path in list_embedded() if of_task == wanted]
     if not names:
         raise UnknownNameError(f"no embedded weights for task {task!r}", "a model named by --model")
     return names
@@ -87,7 +84,7 @@ def weights_for(task: str) -> list[str]:
 def labelled(sources: Sequence[ModelSource] | Mapping[str, ModelSource]) -> dict[str, ModelSource]:
     """A name for each model: of a file its stem, with as many folders before it as tell it from the others.
 
-    A stem that says little (`NAMES_IN_RUNS`) has one in any case. Raises UnknownNameError for no model at all, or one
+    A stem that says little (`SAY_LITTLE`) has one in any case. Raises UnknownNameError for no model at all, or one
     given twice.
     """
     if isinstance(sources, Mapping):
@@ -98,14 +95,14 @@ def labelled(sources: Sequence[ModelSource] | Mapping[str, ModelSource]) -> dict
             if label in named:
                 raise UnknownNameError(f"two models are called {label!r}", "models with different names")
             named[label] = source
-    if not named or DEGRADED in named:
-        raise UnknownNameError(f"models {list(named)}", f"at least one, and none called {DEGRADED!r}")
+    if not named or named.keys() & {DEGRADED, CLEAN}:
+        raise UnknownNameError(f"models {list(named)}", f"at least one, and none called {DEGRADED!r} or {CLEAN!r}")
     return named
 
 
 def short_labels(parts: Sequence[tuple[str, ...]]) -> list[str]:
     """The last of the parts of each model, and more of them where labels are equal, as long as there are more."""
-    taken = [2 if names[-1] in NAMES_IN_RUNS else 1 for names in parts]
+    taken = [2 if names[-1] in SAY_LITTLE else 1 for names in parts]
     while True:
         labels = ["/".join(names[-count:]) for names, count in zip(parts, taken, strict=True)]
         longer = [count + (labels.count(label) > 1) for label, count in zip(labels, taken, strict=True)]

@@ -21,7 +21,7 @@ from serpent_ir.errors import (
 )
 from serpent_ir.evaluation.contestant import Contestant, ModelSource, labelled, load_contestant
 from serpent_ir.evaluation.protocol import Pair, read_pair
-from serpent_ir.evaluation.results import DEGRADED, Evaluation, FailedImage, ImageScores, ModelFacts
+from serpent_ir.evaluation.results import CLEAN, DEGRADED, Evaluation, FailedImage, ImageScores, ModelFacts
 from serpent_ir.evaluation.scoring import Scoring
 from serpent_ir.images import list_folder
 from serpent_ir.machine import describe_machine
@@ -31,7 +31,6 @@ from serpent_ir.tasks import Degradation
 
 OnImage = Callable[[int, int, "ImageScores | FailedImage"], None]
 OnPictures = Callable[[ImageScores, Mapping[str, Tensor]], None]
-CLEAN = "clean"
 
 
 class Evaluator:
@@ -178,16 +177,3 @@ def facts_with_overlap(contestant: Contestant, images: Sequence[ImageScores]) ->
     hashes = contestant.training_hashes or frozenset()
     seen = tuple(image.name for image in images if image.content_hash in hashes)
     return dataclasses.replace(contestant.facts, trained_on=seen)
-
-
-def evaluate_models(
-    folder: str | Path,
-    task: str | Path | Degradation,
-    models: Sequence[ModelSource] | Mapping[str, ModelSource],
-    *,
-    limit: int | None = None,
-    on_image: OnImage | None = None,
-    **settings: Any,
-) -> Evaluation:
-    """`Evaluator(task, models, **settings).evaluate(folder, limit, on_image)`."""
-    return Evaluator(task, models, **settings).evaluate(folder, limit, on_image)

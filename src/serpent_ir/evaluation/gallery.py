@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from serpent_ir.errors import RangeError
-from serpent_ir.evaluation.evaluator import CLEAN
-from serpent_ir.evaluation.results import DEGRADED, ImageScores
+from serpent_ir.evaluation.results import CLEAN, DEGRADED, ImageScores
 
 CROP_SIDE = 128
 WHOLE_SIDE = 384

@@ -12,10 +12,9 @@ from pathlib import Path
 from torch import Tensor
 
 from serpent_ir.errors import FileWriteError
-from serpent_ir.evaluation.evaluator import CLEAN
 from serpent_ir.evaluation.gallery import Box, Exhibit, Gallery
 from serpent_ir.evaluation.notes import score_lines, training_lines, warning_lines
-from serpent_ir.evaluation.results import DEGRADED, Evaluation
+from serpent_ir.evaluation.results import CLEAN, DEGRADED, Evaluation
 from serpent_ir.evaluation.scoring import Scores
 from serpent_ir.evaluation.table import ScoreTable, tables
 from serpent_ir.files import printable

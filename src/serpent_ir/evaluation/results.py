@@ -20,6 +20,9 @@ from serpent_ir.evaluation.statistics import (
 DEGRADED = "degraded"
 """The row of what the models are given."""
 
+CLEAN = "clean"
+"""What the photograph itself is called beside the rows."""
+
 
 @dataclass(frozen=True)
 class ModelFacts:

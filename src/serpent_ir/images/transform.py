@@ -134,10 +134,9 @@ def plan_folder(source: Path, target: Path, suffixes: tuple[str, ...] = WRITABLE
     Raises DataError when there is no image, ImageWriteError when `target` is `source`, lies in it, or when an output
     would replace an input.
     """
-    real_target = Path(os.path.realpath(target))
-    if any(folder.exists() and os.path.samefile(folder, source) for folder in (real_target, *real_target.parents)):
+    if lies_in(target, source):
         raise ImageWriteError(f"{target} lies in the input folder {source}", "a folder outside of it for the output")
-    if real_target.exists() and not real_target.is_dir():
+    if target.exists() and not target.is_dir():
         raise ImageWriteError(f"{target} is a file", "a folder for the results of a folder")
     content = list_folder(source)
     inputs = content.images
@@ -163,6 +162,12 @@ def plan_folder(source: Path, target: Path, suffixes: tuple[str, ...] = WRITABLE
     if overwritten:
         raise ImageWriteError(f"{min(overwritten)} would be both input and output", "a folder elsewhere for the output")
     return FolderPlan(source, [(path, outputs[path]) for path in inputs], content.others)
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether `path` is `folder` or below it, be it by links; neither need exist."""
+    real = Path(os.path.realpath(path))
+    return folder.exists() and any(one.exists() and os.path.samefile(one, folder) for one in (real, *real.parents))
 
 
 def writable_name(path: Path, suffixes: tuple[str, ...]) -> Path:

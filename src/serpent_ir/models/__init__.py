@@ -2,17 +2,15 @@
 
 from serpent_ir.models.card import ModelCard, digest_of_hashes
 from serpent_ir.models.checkpoint import load_model, load_with_card, read_card, save_model
-from serpent_ir.models.embedded import embedded_or_file, embedded_weights, list_embedded
-from serpent_ir.models.published import is_published
+from serpent_ir.models.embedded import embedded_weights, find_weights, list_embedded
 from serpent_ir.models.registry import create_model, list_models
 
 __all__ = [
     "ModelCard",
     "create_model",
     "digest_of_hashes",
-    "embedded_or_file",
     "embedded_weights",
-    "is_published",
+    "find_weights",
     "list_embedded",
     "list_models",
     "load_model",

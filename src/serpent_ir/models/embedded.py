@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from serpent_ir.errors import UnknownNameError
 from serpent_ir.models.checkpoint import read_card
+from serpent_ir.models.published import is_published
 from serpent_ir.models.registry import list_models
 
 _FOLDER = Path(__file__).parent.parent / "weights"
@@ -18,9 +18,15 @@ def list_embedded() -> list[tuple[str, str, Path]]:
     return [(card.task or "", card.model, path) for card, path in cards]
 
 
-def embedded_or_file(name: str | os.PathLike[str]) -> Path:
-    """The embedded weights of the name `<task>-<model>`, such as "denoise-serpent-l"; any other name is a file's."""
-    return next((path for _, _, path in list_embedded() if path.stem == os.fspath(name)), Path(name))
+def find_weights(name: str | Path | None, task: str) -> Path:
+    """The weights file that `name` stands for.
+
+    A path, or a text that ends as weights files do, is a file's. Else it is the name of embedded weights: as
+    `<task>-<model>`, such as "denoise-serpent-l", whatever `task` is, or as a model for `task`; see `embedded_weights`.
+    """
+    if isinstance(name, Path) or (name is not None and (name.endswith(".safetensors") or is_published(name))):
+        return Path(name)
+    return next((path for _, _, path in list_embedded() if path.stem == name), None) or embedded_weights(task, name)
 
 
 def embedded_weights(task: str, model: str | None = None) -> Path:

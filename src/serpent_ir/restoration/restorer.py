@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
-from serpent_ir.models import ModelCard, embedded_weights, is_published, load_with_card
+from serpent_ir.models import ModelCard, find_weights, load_with_card
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.pixels import to_pixels
@@ -29,10 +29,10 @@ class Restorer:
 
     task: what went wrong with the images: a registered name, the path of a task file (see `tasks.load_task`), or a
         degradation. None: what the weights file says it was trained for; "photo" when `model` names no file.
-    model: a registry name with embedded weights for the task, or None for the first there are; a path to a weights file
-        that `load_model` reads (a Path, or a string that ends in .safetensors, .pth or .pt); or a module that maps (B,
-        3, H, W) to the same shape or a multiple of H and W, which is moved to `device` and put into evaluation mode as
-        it is.
+    model: a registry name with embedded weights for the task, or None for the first there are; their own name, such as
+        "deblur-serpent-b"; a path to a weights file that `load_model` reads (a Path, or a string that ends in
+        .safetensors, .pth or .pt); or a module that maps (B, 3, H, W) to the same shape or a multiple of H and W, which
+        is moved to `device` and put into evaluation mode as it is.
     device: None takes CUDA, else MPS, else the CPU.
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
 
@@ -60,7 +60,7 @@ class Restorer:
         self.card: ModelCard | None = None
         """What the weights file says of itself; None for a module."""
         if not isinstance(model, nn.Module):
-            path = find_weights(name, model)
+            path = find_weights(model, DEFAULT_TASK if name is None else name)
             model, self.card = load_with_card(path)
             if name is not None and self.card.task not in (None, name):
                 raise CheckpointError(
@@ -185,13 +185,6 @@ def restore(
 
     picture = read_image(image)
     return Restorer(task, model, device).restore_picture(picture, str(image)).pixels
-
-
-def find_weights(task: str | None, model: str | Path | None) -> Path:
-    """The weights file that `model` stands for; see `Restorer`."""
-    if model is None or (isinstance(model, str) and not (model.endswith(".safetensors") or is_published(model))):
-        return embedded_weights(DEFAULT_TASK if task is None else task, model)
-    return Path(model)
 
 
 def check_channels(model: nn.Module, channels: int) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from serpent_ir.errors import DataError, MissingExtraError, UnknownNameError
+from serpent_ir.errors import DataError, UnknownNameError
 from serpent_ir.tasks.degradation import Degradation
 from serpent_ir.tasks.registry import compose, create, list_tasks
 
@@ -24,7 +24,7 @@ def load_task(task: str | os.PathLike[str], **options: Any) -> Degradation:
 
     Such a file holds a list of operators, see operators.py; the task is named after it. Raises UnknownNameError and
     RangeError as `create` and `compose` do, and for options beside a file; DataError when the file cannot be read
-    or is called like a registered task; MissingExtraError for YAML without the package that reads it.
+    or is called like a registered task.
     """
     if not is_task_file(task):
         return create(os.fspath(task), **options)
@@ -41,7 +41,7 @@ def load_task(task: str | os.PathLike[str], **options: Any) -> Degradation:
 
 
 def read_task_file(path: Path) -> Any:
-    """What the file holds. Raises DataError or MissingExtraError."""
+    """What the file holds. Raises DataError."""
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix.lower() == ".json" else parse_yaml(text)
@@ -53,14 +53,9 @@ def read_task_file(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Raises ValueError for what is no YAML, MissingExtraError without PyYAML."""
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingExtraError(
-            "a task file in YAML needs the package 'pyyaml', which is not installed",
-            remedy="Install the extra: pip install 'serpent-ir[train]', or write the file as JSON.",
-        ) from error
+    """Raises ValueError for what is no YAML."""
+    import yaml  # type: ignore[import-untyped]
+
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

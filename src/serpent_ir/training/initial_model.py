@@ -6,7 +6,7 @@ from torch import nn
 
 from serpent_ir import tasks
 from serpent_ir.errors import RecipeError
-from serpent_ir.models import create_model, embedded_or_file, load_model
+from serpent_ir.models import create_model, find_weights, load_model
 from serpent_ir.tasks import Degradation
 from serpent_ir.training.recipe import Recipe
 
@@ -41,7 +41,7 @@ def initial_model(recipe: Recipe, task: Degradation) -> nn.Module:
             f"recipe field model_options: in_channels is {channels}", f"the {task.channels} that the task gives"
         )
     if recipe.init_from is not None:
-        source = load_model(embedded_or_file(recipe.init_from))
+        source = load_model(find_weights(recipe.init_from, recipe.task))
         if source.config != model.config:
             raise RecipeError(
                 f"recipe field init_from: {recipe.init_from} holds {source.config}",
