@@ -75,8 +75,10 @@ export DATA
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/scaling_cpu.py
-	@if [ -n "$$DATA" ]; then $(BIN)/python benchmarks/deblur_cbsd68.py --data "$$DATA"; \
-	else echo "deblur_cbsd68.py was left out; it needs a folder of clean photographs: make bench DATA=path/to/CBSD68"; fi
+	@if [ -n "$$DATA" ]; then $(BIN)/python benchmarks/deblur_cbsd68.py --data "$$DATA" && \
+	$(BIN)/python benchmarks/weights_cbsd68.py --data "$$DATA"; \
+	else echo "deblur_cbsd68.py and weights_cbsd68.py were left out; they need a folder of clean photographs:" \
+	    "make bench DATA=path/to/CBSD68"; fi
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

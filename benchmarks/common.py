@@ -40,16 +40,22 @@ class Options:
 
 @dataclass(frozen=True)
 class Mark:
-    """What the project demands of itself. value: what was measured; at_least: `limit` bounds it from below."""
+    """What the project demands of itself.
+
+    value: what was measured. at_least: `limit` bounds it from below. more: the value must be more than that.
+    """
 
     part: str
     what: str
     value: float
     limit: float
     at_least: bool = False
+    more: bool = False
 
     @property
     def met(self) -> bool:
+        if self.more:
+            return self.value > self.limit
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -158,7 +164,7 @@ def new_table(title: str, *headers: str) -> Table:
 def marks_table(marks: list[Mark]) -> Table:
     table = new_table("Marks", "part", "", "measured", "demanded", "")
     for mark in marks:
-        demanded = f"{'at least' if mark.at_least else 'at most'} {mark.limit:g}"
+        demanded = f"{'more than' if mark.more else 'at least' if mark.at_least else 'at most'} {mark.limit:g}"
         table.add_row(mark.part, mark.what, three_digits(mark.value), demanded, "" if mark.met else "missed")
     return table
 

@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, Mark, marks_table, write_result
+from common import RESULTS, Mark, marks_table, refuse_when_the_scan_is_wrong
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from serpent_ir import tasks
 from serpent_ir.evaluation import Evaluator
+from serpent_ir.json_file import write_json
+from serpent_ir.machine import describe_machine
 from serpent_ir.models import list_embedded
 from serpent_ir.tasks import Degradation
 
@@ -64,10 +66,9 @@ def conditions(task: str) -> Iterator[tuple[str, Degradation]]:
 
 
 def marks_of(task: str, found: dict[str, Any]) -> list[Mark]:
-    """What the project demands of the weights for `task`."""
-
+    """What the project demands of the weights for `task`; an image that is left as it came is no gain."""
     marks = [
-        Mark(task, f"gain, {label}, dB", row["gain"]["interval"]["mean"], 0.0, at_least=True)
+        Mark(task, f"gain, {label}, dB", row["gain"]["interval"]["mean"], 0.0, more=True)
         for label, row in found.items()
         if label != NOTHING
     ]
@@ -90,6 +91,8 @@ def measured(task: str, weights: Path, folder: Path, progress: Progress) -> dict
             folder, on_image=lambda done, total, _, bar=bar: progress.update(bar, completed=done, total=total)
         )
         progress.remove_task(bar)
+        if not evaluation.models[0].hashes_known:
+            raise SystemExit(f"refused: {weights.name} does not list what it was trained on")
         if evaluation.models[0].trained_on:
             raise SystemExit(f"refused: {weights.name} was trained on {', '.join(evaluation.models[0].trained_on)}")
         whole = evaluation.as_json()
@@ -104,6 +107,11 @@ def measured(task: str, weights: Path, folder: Path, progress: Progress) -> dict
 def negated(interval: dict[str, Any]) -> dict[str, Any]:
     """Of restored minus degraded, where the evaluation has degraded minus restored."""
     return {**interval, "mean": -interval["mean"], "low": -interval["high"], "high": -interval["low"]}
+
+
+def tasks_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The tasks of a result file, each with the machine it was measured on; older files name one for all."""
+    return {task: {"machine": content.get("machine"), **found} for task, found in content["tasks"].items()}
 
 
 def table_of(task: str, found: dict[str, Any]) -> Table:
@@ -135,19 +143,22 @@ def main() -> int:
     missing = [task for task in wanted if task not in weights]
     if missing:
         raise SystemExit(f"refused: no weights come along for {', '.join(missing)}")
+    refuse_when_the_scan_is_wrong(("native",))
     path = RESULTS / f"{NAME}.json"
-    earlier = json.loads(path.read_text())["tasks"] if path.exists() and arguments.only else {}
-    result: dict[str, Any] = {"question": (__doc__ or "").splitlines()[0], "tasks": earlier}
+    kept = tasks_of(json.loads(path.read_text())) if path.exists() and arguments.only else {}
+    result: dict[str, Any] = {"question": (__doc__ or "").splitlines()[0], "tasks": kept}
     marks = []
     with Progress(console=Console(stderr=True)) as progress:
         for task in wanted:
             model, file = weights[task]
             found = measured(task, file, arguments.data, progress)
-            result["tasks"][task] = {"model": model, "weights": file.name, "conditions": found}
+            machine = describe_machine()
+            result["tasks"][task] = {"machine": machine, "model": model, "weights": file.name, "conditions": found}
             Console().print(table_of(task, found))
             marks += marks_of(task, found)
     Console().print(marks_table(marks))
-    print(f"written: {write_result(NAME, result)}")
+    write_json(result, path)
+    print(f"written: {path}")
     return 0 if all(mark.met for mark in marks) else 1
 
 
