@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from serpent_ir import __version__
 from serpent_ir.cli.main import app, with_exit_status
 from serpent_ir.errors import ShapeError
 
-COMMANDS = ("restore", "degrade", "evaluate", "models", "train", "data", "doctor")
+COMMANDS = ("restore", "degrade", "evaluate", "models", "profile", "train", "reproduce", "data", "doctor")
 
 
 def run_serpent(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +51,8 @@ def test_version() -> None:
 def test_help_lists_every_command() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    assert all(command in result.stdout for command in COMMANDS)
+    rows = re.findall(r"^\W*(\w+)  +\w", result.stdout, re.MULTILINE)  # a border, the name, what it does
+    assert sorted(COMMANDS) == sorted(typer.main.get_command(app).commands) == sorted(rows)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
