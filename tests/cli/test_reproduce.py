@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from serpent_ir.cli.reproduce import reproduce
 from serpent_ir.data import generated_photographs
 from serpent_ir.errors import DataError, UnknownNameError
+from serpent_ir.files import sole_use
 from serpent_ir.images import Picture, write_image
 from serpent_ir.reproduction import row_process, runner
 from serpent_ir.reproduction.plan import Request, make_plan, write_plan
@@ -67,7 +68,7 @@ def test_killed_and_continued(application: typer.Typer, photographs: Path, monke
     here makes it in its own process, to spare the time of starting another one."""
 
     def make_row_here(folder: Path) -> None:
-        with row_process.sole_use(folder):
+        with sole_use(folder / ".lock"):
             row_process.make_row(folder)
 
     request = Request(["photographs"], ["photographs"], "2s", arguments=[*TINY, "--device", "cpu"])

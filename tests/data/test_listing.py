@@ -66,6 +66,15 @@ def test_pairs_are_found_by_name(make: Maker) -> None:
         assert torch.equal(photograph.pixels, one) and torch.equal(photograph.degraded, other)
 
 
+def test_pairs_are_taken_for_photographs_only_when_asked(make: Maker) -> None:
+    for name in ("clean/a.png", "degraded/a.png"):
+        make.image(name)
+    with pytest.raises(DataError, match=r"as pairs do.*Name .*/clean; .*layout: paired"):
+        list_photographs(PhotographSource(str(make.root)))
+    assert names(PhotographSource(str(make.root), layout="folder")) == ["clean/a.png", "degraded/a.png"]
+    assert names(PhotographSource(str(make.root / "clean"))) == ["a.png"]
+
+
 def test_pairs_that_do_not_fit_are_named(make: Maker, caplog: pytest.LogCaptureFixture) -> None:
     source = PhotographSource(str(make.root), layout="paired")
     make.image("clean/a.png", 1, 20, 30)

@@ -148,6 +148,44 @@ def test_rows_of_a_table_are_made_alike(table: Table, request_: Request, tmp_pat
             make_plans(table, table.rows[:1], other, tmp_path)
 
 
+def test_rows_of_another_group_may_have_other_photographs(ffhq: Path) -> None:
+    table = TABLES["table1"]
+    only_small = Request([str(ffhq / "train-256")], [str(ffhq / "val-256")])
+    write_plan(make_plans(table, table.rows[:1], only_small, ffhq / "out")[0])
+    only_large = Request([str(ffhq / "train-512")], [str(ffhq / "val-512")])
+    assert len(make_plans(table, table.rows[-1:], only_large, ffhq / "out")) == 1
+    assert len(make_plans(table, table.rows[:1], only_small, ffhq / "out")) == 1, "nor the other way round"
+    with pytest.raises(RecipeError, match="begun with other settings"):
+        make_plans(table, table.rows[1:2], only_large, ffhq / "out")
+
+
+def test_a_folder_may_be_written_in_any_way(
+    table: Table, request_: Request, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plan(make_plans(table, table.rows, request_, tmp_path / "out")[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HERE", str(tmp_path))
+    for text in ("photographs", f"{photographs}/", "./photographs/", "$HERE/photographs"):
+        same = dataclasses.replace(request_, data=[text], val=[text])
+        assert len(make_plans(table, table.rows, same, tmp_path / "out")) == 2
+
+
+def test_pairs_are_not_taken_for_photographs(table: Table, request_: Request, tmp_path: Path) -> None:
+    for name in ("clean", "degraded"):
+        (tmp_path / "pairs" / name).mkdir(parents=True)
+    for change in ({"data": [str(tmp_path / "pairs")]}, {"val": [str(tmp_path / "pairs")]}):
+        with pytest.raises(DataError, match=r"as pairs do.*Name .*pairs/clean;"):
+            make_plan(table, table.rows[0], dataclasses.replace(request_, **change), tmp_path / "out")  # type: ignore[arg-type]
+
+
+def test_fields_without_effect_are_refused(table: Table, request_: Request, tmp_path: Path) -> None:
+    for field in (["--steps", "3"], ["--epochs=2"], ["--time_budget", "1m"]):
+        with pytest.raises(RecipeError, match=rf"{field[0].partition('=')[0]} beside --budget"):
+            make_plan(table, table.rows[0], dataclasses.replace(request_, arguments=field), tmp_path)
+    with pytest.raises(RecipeError, match=r"--run beside a table.*--out"):
+        make_plan(table, table.rows[0], dataclasses.replace(request_, arguments=["--run", "mine"]), tmp_path)
+
+
 def test_speed_may_change_where_it_does_not_count(table: Table, request_: Request, tmp_path: Path) -> None:
     in_steps = dataclasses.replace(request_, budget=None, arguments=["--time_budget=null", "--threads=1"])
     write_plan(make_plans(table, table.rows, in_steps, tmp_path)[0])
@@ -162,3 +200,5 @@ def test_the_command_does_not_tell_where_folders_lie() -> None:
     assert request.command("equal") == (
         "serpent reproduce equal --data one --data two:1.35-2 --val 'val set' --budget 8m --only sr8-twin --workers 2"
     )
+    for arguments in (["--init_from", "/home/me/w.safetensors"], ["--init_from=/home/me/w.safetensors"]):
+        assert "me" not in Request(["one"], arguments=arguments).command("equal")

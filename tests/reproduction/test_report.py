@@ -80,7 +80,7 @@ def test_rows_that_are_not_done_say_why(table: Table, out: Path) -> None:
     write_json({"status": "failed", "reason": "no | luck"}, result_file(out / "second"))
     text = as_markdown(table, "serpent reproduce two", results_of(table, out))
     assert "| The first |  |  |  |  | unfinished |" in text and "| The second |  |  |  |  | failed |" in text
-    assert "- second failed: no | luck" in text
+    assert r"- second failed: no \| luck" in text
     missing = dataclasses.replace(table.rows[0], name="third")
     assert RowResult(missing).status == "not begun"
 
@@ -95,6 +95,11 @@ def test_photographs_that_were_trained_on_are_named(table: Table, out: Path) -> 
     assert "trained on (the weights do not list" in text(None)
     assert "ATTENTION: 1 of these photographs were trained on" in text(["a.png"])
     assert "not known" not in text([]) and "ATTENTION" not in text([])
+    write_json({**done(2.5), "trained_on": ["b.png"]}, result_file(out / table.rows[1].name))
+    assert "ATTENTION: 2 of these photographs were trained on" in text(["a.png"])
+    assert "ATTENTION: 1 of" in text([]) and "ATTENTION: 1 of" in text(None) and "not known" not in text(None)
+    write_json({**done(2.5), "trained_on": None}, result_file(out / table.rows[1].name))
+    assert "not known" in text([])
 
 
 def test_files_hold_everything_but_places(table: Table, out: Path, tmp_path: Path) -> None:
@@ -108,3 +113,23 @@ def test_files_hold_everything_but_places(table: Table, out: Path, tmp_path: Pat
     assert second["plan"]["recipe"]["data"][0]["path"] == "photographs"
     assert second["result"]["images"][1]["output"]["psnr"] == 25.5
     assert (content["command"], content["title"]) == ("serpent reproduce two", "Two rows")
+
+
+def test_a_failure_does_not_tell_where_files_lie(
+    table: Table, request_: Request, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    weights = tmp_path / "own weights" / "w.safetensors"
+    request = dataclasses.replace(request_, arguments=["--init_from", str(weights)])
+    plan = make_plan(table, table.rows[0], request, tmp_path / "out")
+    write_plan(plan)
+    reason = f"DataError: {photographs}/a.png, {weights}, {plan.folder}/last.ckpt, /home/somebody/x, "
+    reason += "'https://me:secret@host/a/b.tar?key=secret' cannot be read"
+    write_json({"status": "failed", "reason": reason}, result_file(plan.folder))
+    results, command = results_of(table, tmp_path / "out"), request.command("two")
+    as_data, as_text = write_report(table, "two", command, results, tmp_path / "out")
+    told = "DataError: photographs/a.png, w.safetensors, out/first/last.ckpt, ~/x, 'b.tar' cannot be read"
+    row = json.loads(as_data.read_text())["rows"][0]
+    assert row["result"]["reason"] == told and row["plan"]["recipe"]["init_from"] == "w.safetensors"
+    for text in (as_data.read_text(), as_text.read_text()):
+        assert not any(word in text for word in (str(tmp_path), "own weights", "somebody", "secret"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import threading
 from pathlib import Path
 
 import pytest
 
+from serpent_ir.files import sole_use
+from serpent_ir.reproduction import row_process
 from serpent_ir.reproduction.plan import Plan, Request, make_plan, write_plan
 from serpent_ir.reproduction.results import read_result
-from serpent_ir.reproduction.row_process import make_row, sole_use
+from serpent_ir.reproduction.row_process import make_row
 from serpent_ir.reproduction.tables import Table
 
 TINY = {"embed_channels": 6, "depths_down": [1], "depth_bottleneck": 1, "depths_up": [0], "directions": 1}
@@ -41,17 +42,26 @@ def test_a_training_that_is_out_of_time_has_no_result(plan: Plan) -> None:
     assert make_row(plan.folder) == 0 and read_result(plan.folder) is None
 
 
-def test_two_processes_do_not_make_the_same_row(tmp_path: Path) -> None:
-    entered = threading.Event()
+def test_two_processes_do_not_make_the_same_row(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_plan(plan)
+    (plan.folder / "result.json").write_text('{"status": "done"}')
+    monkeypatch.setattr("sys.argv", ["row_process", str(plan.folder)])
+    monkeypatch.setattr(row_process, "stop_with_the_parent", lambda: None)
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    ended: list[object] = []
 
     def other() -> None:
-        with sole_use(tmp_path):
-            entered.set()
+        try:
+            row_process.main()
+        except SystemExit as end:
+            ended.append(end.code)
 
-    with (tmp_path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        thread = threading.Thread(target=other, daemon=True)
+    thread = threading.Thread(target=other, daemon=True)
+    with sole_use(plan.folder / ".lock"):
         thread.start()
-        assert not entered.wait(0.2)
-    assert entered.wait(10)
-    thread.join()
+        thread.join(0.5)
+        assert not ended
+    thread.join(30)
+    assert ended == [0] and "waiting for another process" in caplog.text

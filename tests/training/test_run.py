@@ -240,6 +240,17 @@ def test_validation_photographs_count_where_they_decide_what_is_trained_on(tiny_
     assert changed_fields(folder, tiny_recipe(data=some, generated_images=0, val=others)) == []
 
 
+def test_a_folder_of_photographs_may_be_written_in_any_way(
+    tiny_recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.recipe.write_text(yaml.safe_dump(tiny_recipe(data=[PhotographSource("a")]).as_dict()))
+    for path, changed in (("a/", []), (str(tmp_path / "a"), []), ("run/../a", []), ("b", ["data"])):
+        assert changed_fields(folder, tiny_recipe(data=[PhotographSource(path)])) == changed
+
+
 def test_time_budget_ends_the_run_with_its_schedule_complete(tiny_recipe: RecipeMaker) -> None:
     recipe = tiny_recipe(steps=100_000, time_budget="1.5", log_every=1, validate_every=100_000)
     result = train(recipe)

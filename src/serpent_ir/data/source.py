@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -25,7 +26,7 @@ class PhotographSource:
     layout: `folder`: all images below it. `ffhq`: 00000.png to 69999.png, in the folder or in folders below it.
         `shards`: WebDataset archives (.tar), one, a folder of them, or several by brace notation
         (train-{000000..000059}.tar), on this machine or behind a URL that fsspec knows. `paired`: images of equal names
-        and sizes below clean/ and degraded/. `auto`: shards where the path ends in .tar, else a folder.
+        and sizes below clean/ and degraded/. `auto`: shards where the path ends in .tar, else a folder, but no pairs.
     split: of FFHQ; `train` is numbers 0 to 59999, `val` 60000 to 69999.
     size: photographs whose shorter side is longer than this many pixels are scaled down to it; None: none is.
 
@@ -71,10 +72,19 @@ class PhotographSource:
         return expanded
 
     def folder(self) -> Path:
-        """The folder itself. Raises DataError when a variable is not set or the folder does not exist."""
+        """The folder itself.
+
+        Raises DataError when a variable is not set, the folder does not exist, or holds pairs of which nothing is said.
+        """
         folder = Path(self.expanded())
         if not folder.is_dir():
             raise DataError(f"data folder {str(folder)!r} does not exist", "a folder of photographs")
+        if self.layout == "auto" and all((folder / side).is_dir() for side in ("clean", "degraded")):
+            raise DataError(
+                f"{self.path!r} holds clean/ and degraded/, as pairs do",
+                "a folder of clean photographs",
+                f"Name {folder / 'clean'}; or say in a recipe that they are pairs: `layout: paired`.",
+            )
         return folder
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,3 +93,12 @@ class PhotographSource:
         values = dataclasses.asdict(self)
         kept = {name: value for name, value in values.items() if name == "shrink" or value != defaults[name]}
         return {**kept, "shrink": list(self.shrink)}
+
+
+def by_places(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sources as `as_dict` gives them, to be compared: a path says where it leads, however it was written."""
+
+    def place(path: str) -> str:
+        return path if "://" in path else os.path.realpath(os.path.expandvars(os.path.expanduser(path)))
+
+    return [{**source, "path": place(source["path"])} for source in sources]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from serpent_ir.data import PhotographSource, list_photographs
 from serpent_ir.data.shards import locations_of
+from serpent_ir.data.source import by_places
 from serpent_ir.errors import DataError, RecipeError
 from serpent_ir.images import image_size
 from serpent_ir.json_file import write_json
@@ -58,7 +59,14 @@ class Request:
         for option, value in (("--budget", self.budget), ("--limit", self.limit), ("--seed", self.seed or None)):
             words += [] if value is None else [option, str(value)]
         words += [word for name in self.only for word in ("--only", name)]
-        return shlex.join([*words, *self.arguments])
+        for before, argument in zip(["", *self.arguments], self.arguments, strict=False):
+            option, equals, value = argument.partition("=")
+            if before == "--init_from":
+                argument = Path(argument).name
+            elif option == "--init_from" and equals:
+                argument = f"{option}={Path(value).name}"
+            words.append(argument)
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,11 @@ class Plan:
 def make_plans(table: Table, rows: Sequence[Row], request: Request, out: Path) -> list[Plan]:
     """How `rows` of the table are made, see `make_plan`.
 
-    Raises RecipeError, too, when any row of the table was begun in `out` with other settings: rows that stand beside
+    Raises RecipeError, too, when any row of their groups was begun in `out` with other settings: rows that stand beside
     each other must be comparable.
     """
-    begun = [row for row in table.rows if row in rows or plan_file(out / row.name).exists()]
+    groups = {row.group for row in rows}
+    begun = [row for row in table.rows if row in rows or (row.group in groups and plan_file(out / row.name).exists())]
     plans = {row.name: make_plan(table, row, request, out) for row in begun}
     for plan in plans.values():
         refuse_changes(plan)
@@ -96,9 +105,10 @@ def make_plans(table: Table, rows: Sequence[Row], request: Request, out: Path) -
 def make_plan(table: Table, row: Row, request: Request, out: Path) -> Plan:
     """How `row` is made from what `request` says, in a folder of its name below `out`.
 
-    Raises RecipeError for a field or value that a recipe does not have, DataError for folders that do not fit the
-    table or are not there.
+    Raises RecipeError for a field or value that a recipe does not have or that is not for the command to say, DataError
+    for folders that do not fit the table or are not there.
     """
+    refuse_fields(request)
     changes = [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in row.changes.items()
     ]
@@ -112,6 +122,18 @@ def make_plan(table: Table, row: Row, request: Request, out: Path) -> Plan:
     own_val = val if recipe.val else []
     recipe = dataclasses.replace(recipe, run=str(out / row.name), data=data, val=own_val)
     return Plan(recipe, val, request.limit, request.seed)
+
+
+def refuse_fields(request: Request) -> None:
+    """Raise RecipeError for fields of a recipe that would have no effect."""
+    given = {argument.partition("=")[0] for argument in request.arguments}
+    if "--run" in given:
+        remedy = "Name the folder of the whole table with --out."
+        raise RecipeError("--run beside a table, whose rows have folders of their own", remedy=remedy)
+    lengths = sorted(given & {"--steps", "--epochs", "--time_budget"})
+    if lengths and request.budget is not None:
+        came = f"{' and '.join(lengths)} beside --budget, which is the length of every row"
+        raise RecipeError(came, "one length", "Leave --budget or the others out.")
 
 
 def sources_of(table: Table, request: Request, recipe: Recipe) -> tuple[list[PhotographSource], list[PhotographSource]]:
@@ -216,6 +238,8 @@ def refuse_changes(plan: Plan) -> None:
     if before is None:
         return
     then, now = before.as_dict(), plan.as_dict()
+    for facts in (then, now, then["recipe"], now["recipe"]):
+        facts.update({name: by_places(facts[name]) for name in ("data", "val") if name in facts})
     free = WITHOUT_EFFECT if plan.recipe.time_budget is not None else MAY_CHANGE
     fields = {name for name in now["recipe"] if name not in free and then["recipe"][name] != now["recipe"][name]}
     fields |= {name for name in ("val", "limit", "seed") if then[name] != now[name]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +14,10 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from serpent_ir.data import PhotographSource
+from serpent_ir.data.source import by_places
 from serpent_ir.errors import FileWriteError
 from serpent_ir.evaluation.statistics import Difference, paired_difference
+from serpent_ir.evaluation.table import line_of, md
 from serpent_ir.files import replacing
 from serpent_ir.json_file import write_json
 from serpent_ir.reproduction.plan import Plan
@@ -144,15 +148,13 @@ def notes(rows: Sequence[RowResult], done: Sequence[RowResult]) -> list[str]:
         assert found.plan is not None and found.result is not None
         photographs = f"{len(found.result['images'])} photographs of {', '.join(folder_names(found.plan, 'val'))}"
         lines.append(f"scored on {photographs}, degraded alike for every row (seed {found.plan.seed})")
-        seen = found.result["trained_on"]
-        if seen is None:
-            lines.append("not known whether any of them were trained on (the weights do not list what they saw)")
-        elif seen:
+        lists = [one.result["trained_on"] for one in done if one.result is not None]
+        if seen := {name for names in lists for name in names or ()}:
             lines.append(f"ATTENTION: {len(seen)} of these photographs were trained on")
+        elif None in lists:
+            lines.append("not known whether any of them were trained on (the weights do not list what they saw)")
         if any("lpips" in row.row.published for row in rows) and not has_score(found, "output", "lpips"):
-            lines.append(
-                "no LPIPS: AlexNet's weights are not there (`serpent evaluate --lpips` says where they belong)"
-            )
+            lines.append("no LPIPS: AlexNet's weights are not there (serpent evaluate --lpips says where they belong)")
         lines.append(f"GMAC of an image of {found.result['side']} x {found.result['side']} pixels")
     if len({found.names for found in done}) > 1:
         lines.append("ATTENTION: the photographs changed between rows, whose scores are not comparable")
@@ -160,8 +162,22 @@ def notes(rows: Sequence[RowResult], done: Sequence[RowResult]) -> list[str]:
         lines.append(f"machine: {machine}")
     for found in rows:
         if found.status == "failed" and found.result is not None:
-            lines.append(f"{found.row.name} failed: {found.result['reason']}")
+            lines.append(f"{found.row.name} failed: {without_places(found.result['reason'], found.plan)}")
     return lines
+
+
+def without_places(text: str, plan: Plan | None) -> str:
+    """`text` with files and folders by their own names, without what leads there on this machine or gives access."""
+    text = re.sub(r"\w+://[^\s'\"]+", lambda url: PhotographSource(url[0]).label, text)
+    if plan is not None:
+        recipe = plan.recipe
+        named = [str(plan.folder.parent), *(source.path for source in [*recipe.data, *recipe.val, *plan.val])]
+        named += [recipe.init_from] if recipe.init_from is not None else []
+        places = [source["path"] for source in by_places({"path": path} for path in named)]
+        parents = {os.path.dirname(path.rstrip("/")) for path in [*named, *places] if os.path.isabs(path)}
+        for parent in sorted(parents - {"/"}, key=len, reverse=True):
+            text = text.replace(f"{parent}/", "")
+    return text.replace(f"{Path.home()}/", "~/")
 
 
 def folder_names(plan: Plan, kind: str) -> list[str]:
@@ -208,14 +224,10 @@ def as_markdown(table: Table, command: str, rows: Sequence[RowResult]) -> str:
     if table.source:
         lines += ["", f"In brackets: {table.source}."]
     for part in sections(table, rows):
-        lines += ["", f"## {part.heading}", "", markdown_row(part.columns)]
-        lines += ["|" + "---|" * len(part.columns), *map(markdown_row, part.lines)]
-        lines += ["", *(f"- {note}" for note in part.notes)]
+        lines += ["", f"## {part.heading}", "", line_of(map(md, part.columns)), "|" + "---|" * len(part.columns)]
+        lines += [line_of(map(md, line)) for line in part.lines]
+        lines += ["", *(f"- {md(note)}" for note in part.notes)]
     return "\n".join(lines) + "\n"
-
-
-def markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def as_json(table: Table, command: str, rows: Sequence[RowResult]) -> dict[str, Any]:
@@ -240,7 +252,10 @@ def as_json(table: Table, command: str, rows: Sequence[RowResult]) -> dict[str, 
             }
             gap = None if reference is None else difference(found, reference)
             entry["psnr_difference"] = None if gap is None else asdict(gap)
-        entries.append({**entry, "result": found.result})
+        result = found.result
+        if result is not None and "reason" in result:
+            result = {**result, "reason": without_places(result["reason"], found.plan)}
+        entries.append({**entry, "result": result})
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -252,11 +267,13 @@ def as_json(table: Table, command: str, rows: Sequence[RowResult]) -> dict[str, 
 
 
 def public(plan: Plan) -> dict[str, Any]:
-    """The plan with folders by their own names."""
+    """The plan with files and folders by their own names."""
     facts = plan.as_dict()
     for source in [*facts["recipe"]["data"], *facts["recipe"]["val"], *facts["val"]]:
         source["path"] = PhotographSource(source["path"]).label
-    facts["recipe"]["run"] = Path(facts["recipe"]["run"]).name
+    for name in ("run", "init_from"):
+        if facts["recipe"][name] is not None:
+            facts["recipe"][name] = Path(facts["recipe"][name]).name
     return facts
 
 

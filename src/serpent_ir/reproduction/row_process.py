@@ -6,20 +6,19 @@ result says why), 128 + the signal's number when a signal stopped it.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from serpent_ir.efficiency import count_gmac, count_parameters
 from serpent_ir.errors import DataError, SerpentError
+from serpent_ir.files import sole_use
 from serpent_ir.json_file import write_json
 from serpent_ir.machine import describe_machine, seconds_of_others
 from serpent_ir.metrics import load_lpips
@@ -40,8 +39,14 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("serpent_ir").setLevel(logging.INFO)
     stop_with_the_parent()
+    lock = folder / ".lock"
     try:
-        with sole_use(folder):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(sole_use(lock, patience=0))
+            except TimeoutError:
+                log.warning("waiting for another process to leave %s", folder)
+                stack.enter_context(sole_use(lock))
             sys.exit(0 if is_done(folder) else make_row(folder))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -107,15 +112,3 @@ def stop_with_the_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-@contextmanager
-def sole_use(folder: Path) -> Iterator[None]:
-    """Wait until no other process makes this row: two would spoil each other's checkpoints."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("waiting for another process to leave %s", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -43,7 +43,7 @@ def make_rows(plans: Sequence[Plan], on_start: OnRow, on_end: OnRow) -> None:
 def make_row(folder: Path) -> None:
     """Train and score in a process of its own, which is gone when this ends in any way.
 
-    It is out of reach of the terminal's Ctrl-C, which is passed on to it once: it stops with a checkpoint.
+    It is out of reach of the terminal's Ctrl-C; each is passed on to it, and it stops with a checkpoint.
     """
     interrupted = False
     with subprocess.Popen([*COMMAND, str(folder)], stdin=subprocess.PIPE, start_new_session=True) as process:

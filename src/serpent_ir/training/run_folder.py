@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import yaml  # type: ignore[import-untyped]
 
+from serpent_ir.data.source import by_places
 from serpent_ir.errors import CheckpointError, FileWriteError, RecipeError, SerpentError, TrainingError
 from serpent_ir.files import TEMPORARY_NAMES, replacing, sole_use
 from serpent_ir.training.recipe import Recipe
@@ -228,6 +229,8 @@ def changed_fields(folder: RunFolder, recipe: Recipe) -> list[str]:
     now = recipe.as_dict()
     if before["epochs"] is not None:
         before["steps"] = None  # earlier versions noted steps beside epochs, without a meaning
+    for plain in (before, now):
+        plain["data"] = by_places(plain["data"])
     changed = {name for name in now if name not in MAY_CHANGE and before[name] != now[name]}
     if bool(before["val"]) != bool(now["val"]) and (recipe.held_out or recipe.generated_images):
         changed.add("val")
