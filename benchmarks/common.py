@@ -15,9 +15,9 @@ from rich.table import Table
 from torch import Tensor
 
 from serpent_ir.efficiency.cell import quartiles
-from serpent_ir.json_file import write_json
 from serpent_ir.machine import describe_machine
 from serpent_ir.ops import reference, selective_scan_2d, use_backend
+from serpent_ir.text_file import write_json
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 1e-4

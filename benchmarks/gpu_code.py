@@ -26,10 +26,10 @@ from common import RESULTS, scan_inputs
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from serpent_ir.json_file import write_json
 from serpent_ir.ops import triton as backend
 from serpent_ir.ops import triton_block
 from serpent_ir.ops.problem import ScanProblem
+from serpent_ir.text_file import write_json
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 SCALES = {"64 channels, 6 states": (64, 6, 2), "512 channels, 43 states": (512, 43, 16)}

@@ -24,10 +24,10 @@ from rich.table import Table
 
 from serpent_ir import tasks
 from serpent_ir.evaluation import Evaluator
-from serpent_ir.json_file import write_json
 from serpent_ir.machine import describe_machine
 from serpent_ir.models import list_embedded
 from serpent_ir.tasks import Degradation
+from serpent_ir.text_file import write_json
 
 NAME = "weights_cbsd68"
 SHIPPED = ("photo", "denoise", "deblur", "jpeg", "sr8")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from serpent_ir.json_file import write_json
 from serpent_ir.reproduction.plan import Request, make_plan, write_plan
 from serpent_ir.reproduction.report import as_markdown, on_terminal, write_report
 from serpent_ir.reproduction.results import RowResult, result_file, results_of
 from serpent_ir.reproduction.tables import Table
+from serpent_ir.text_file import write_json
 
 MACHINE = {"processor": "Loom", "accelerator": None, "torch_threads": 2, "versions": {"torch": "9", "serpent-ir": "8"}}
 

@@ -60,7 +60,7 @@ def prepare(
     Prints the path of the shards as a recipe takes it. Exit status: 0, or 1 when some files were left out.
     """
     from serpent_ir.data import PhotographSource, Preparation, default_workers, prepare_shards
-    from serpent_ir.json_file import write_json
+    from serpent_ir.text_file import write_json
 
     photographs = PhotographSource(source, layout=layout.value, split=split.value)
     preparation = Preparation(size, square, file_format.value if file_format else None, shard_size)

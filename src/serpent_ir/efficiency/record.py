@@ -9,7 +9,7 @@ from typing import Any
 
 from serpent_ir.efficiency.cell import Cell, Settings
 from serpent_ir.errors import DataError
-from serpent_ir.json_file import write_json
+from serpent_ir.text_file import write_json
 
 FORMAT, VERSION = "serpent-ir profile", 1
 

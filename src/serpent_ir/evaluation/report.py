@@ -9,8 +9,7 @@ from serpent_ir.evaluation.gallery import Gallery
 from serpent_ir.evaluation.page import write_page
 from serpent_ir.evaluation.results import Evaluation
 from serpent_ir.evaluation.table import csv_of_images, latex, markdown
-from serpent_ir.files import replacing
-from serpent_ir.json_file import write_json
+from serpent_ir.text_file import write_json, write_text
 
 
 def write_report(evaluation: Evaluation, folder: str | Path, gallery: Gallery | None = None) -> None:
@@ -33,11 +32,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileWriteError(f"folder {folder} cannot be created ({error.strerror})") from error
-
-
-def write_text(text: str, path: Path) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileWriteError(f"{path} cannot be written ({error.strerror})") from error

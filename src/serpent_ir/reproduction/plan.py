@@ -16,9 +16,9 @@ from serpent_ir.data.shards import locations_of
 from serpent_ir.data.source import by_places
 from serpent_ir.errors import DataError, RecipeError
 from serpent_ir.images import image_size
-from serpent_ir.json_file import write_json
 from serpent_ir.recipes import bundled_recipe
 from serpent_ir.reproduction.tables import Row, Table
+from serpent_ir.text_file import write_json
 from serpent_ir.training import Recipe, load_recipe
 from serpent_ir.training.recipe import recipe_from_dict
 from serpent_ir.training.run_folder import MAY_CHANGE

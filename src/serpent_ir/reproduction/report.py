@@ -15,14 +15,13 @@ from rich.text import Text
 
 from serpent_ir.data import PhotographSource
 from serpent_ir.data.source import by_places
-from serpent_ir.errors import FileWriteError
 from serpent_ir.evaluation.statistics import Difference, paired_difference
 from serpent_ir.evaluation.table import line_of, md
-from serpent_ir.files import replacing
-from serpent_ir.json_file import write_json
+from serpent_ir.files import printable
 from serpent_ir.reproduction.plan import Plan
 from serpent_ir.reproduction.results import RowResult
 from serpent_ir.reproduction.tables import Table
+from serpent_ir.text_file import write_json, write_text
 from serpent_ir.training.forecast import duration_text
 
 FORMAT, VERSION = "serpent-ir reproduction", 1
@@ -177,7 +176,7 @@ def without_places(text: str, plan: Plan | None) -> str:
         parents = {os.path.dirname(path.rstrip("/")) for path in [*named, *places] if os.path.isabs(path)}
         for parent in sorted(parents - {"/"}, key=len, reverse=True):
             text = text.replace(f"{parent}/", "")
-    return text.replace(f"{Path.home()}/", "~/")
+    return printable(text.replace(f"{Path.home()}/", "~/"))
 
 
 def folder_names(plan: Plan, kind: str) -> list[str]:
@@ -281,9 +280,5 @@ def write_report(table: Table, name: str, command: str, rows: Sequence[RowResult
     """Write OUT/NAME.json and OUT/NAME.md; their paths. Raises FileWriteError when that is not possible."""
     as_data, as_text = out / f"{name}.json", out / f"{name}.md"
     write_json(as_json(table, command, rows), as_data)
-    try:
-        with replacing(as_text) as temporary:
-            temporary.write_text(as_markdown(table, command, rows), encoding="utf-8")
-    except OSError as error:
-        raise FileWriteError(f"{as_text} cannot be written ({error.strerror})") from error
+    write_text(as_markdown(table, command, rows), as_text)
     return as_data, as_text

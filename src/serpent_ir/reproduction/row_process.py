@@ -19,7 +19,6 @@ from typing import Any
 from serpent_ir.efficiency import count_gmac, count_parameters
 from serpent_ir.errors import DataError, SerpentError
 from serpent_ir.files import sole_use
-from serpent_ir.json_file import write_json
 from serpent_ir.machine import describe_machine, seconds_of_others
 from serpent_ir.metrics import load_lpips
 from serpent_ir.metrics.lpips_weights import weights_file
@@ -28,6 +27,7 @@ from serpent_ir.reproduction.plan import Plan, read_plan
 from serpent_ir.reproduction.results import is_done, result_file
 from serpent_ir.reproduction.scores import score_row
 from serpent_ir.restoration.device import resolve_device
+from serpent_ir.text_file import write_json
 from serpent_ir.training import train
 from serpent_ir.training.run_folder import RunFolder
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serpent_ir.errors import FileWriteError
-from serpent_ir.json_file import write_json
 from serpent_ir.python_process import command_of
 from serpent_ir.reproduction.plan import Plan, write_plan
 from serpent_ir.reproduction.results import is_done, result_file
+from serpent_ir.text_file import write_json
 
 COMMAND = command_of("serpent_ir.reproduction.row_process")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serpent_ir.errors import FileWriteError
-from serpent_ir.json_file import write_json
+from serpent_ir.text_file import write_json
 
 
 def test_writes_what_it_is_given_and_nothing_else(tmp_path: Path) -> None:
