@@ -45,6 +45,15 @@ def test_what_is_left_out_is_named_and_makes_the_status_1(make: Maker) -> None:
     assert [one["name"] for one in report["left_out"]] == ["b.png"]
 
 
+def test_nothing_readable_is_no_shard(make: Maker) -> None:
+    (make.root / "in").mkdir()
+    (make.root / "in" / "b.png").write_bytes(b"no image")
+    result = prepare(make.root / "in", make.root / "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no readable image" in result.stderr and "No shard was written" in result.stderr
+    assert not any((make.root / "out").iterdir())
+
+
 def test_errors_are_named(make: Maker) -> None:
     result = prepare(make.root / "nowhere", make.root / "out")
     assert result.exit_code == 2 and "nowhere" in result.stderr

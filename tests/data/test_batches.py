@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from serpent_ir.data import BatchKey, CropBatches, Photograph
 from serpent_ir.errors import DataError
@@ -51,16 +50,6 @@ def test_batch_is_a_function_of_seed_and_step_alone() -> None:
     assert torch.equal(CropBatches(photographs, seed=5)[key][1], later)
     assert not torch.equal(CropBatches(photographs, seed=6)[key][1], later)
     assert not torch.equal(batches[BatchKey(18, 16, 4)][1], later)
-
-
-def test_number_of_workers_changes_nothing() -> None:
-    batches = CropBatches([photograph(40, 50, (1.0, 2.0))], seed=5)
-    keys = [BatchKey(step, 8 * (1 + step // 3), 2) for step in range(6)]
-    alone, shared = (
-        list(DataLoader(batches, batch_size=None, sampler=keys, num_workers=workers)) for workers in (0, 2)
-    )
-    assert [step for step, _ in shared] == list(range(6))
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(alone, shared, strict=True))
 
 
 def test_processes_that_share_a_batch_cut_its_crops() -> None:

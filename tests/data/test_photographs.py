@@ -5,23 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from photograph_files import Maker
 
 from serpent_ir.data import PhotographSource, load_photographs
 from serpent_ir.errors import DataError
-from serpent_ir.images import Picture, write_image
 
 
-def write_photograph(path: Path, seed: int, height: int = 20, width: int = 30) -> torch.Tensor:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(seed))
-    write_image(Picture(values.float() / 255), path)
-    return values.to(torch.uint8)
-
-
-def test_bytes_of_all_folders_in_order(tmp_path: Path) -> None:
-    second = write_photograph(tmp_path / "one" / "b.png", 1)
-    first = write_photograph(tmp_path / "one" / "a" / "z.png", 2, 7, 5)
-    other = write_photograph(tmp_path / "two" / "a.png", 3)
+def test_bytes_of_all_folders_in_order(make: Maker, tmp_path: Path) -> None:
+    second = make.image("one/b.png", 1)
+    first = make.image("one/a/z.png", 2, 7, 5)
+    other = make.image("two/a.png", 3)
     folders = [PhotographSource(str(tmp_path / "one"), (1.0, 2.0)), PhotographSource(str(tmp_path / "two"))]
     photographs = load_photographs(folders)
     assert [photograph.name for photograph in photographs] == [str(Path("a", "z.png")), "b.png", "a.png"]
@@ -29,16 +22,18 @@ def test_bytes_of_all_folders_in_order(tmp_path: Path) -> None:
     assert [photograph.shrink for photograph in photographs] == [(1.0, 2.0), (1.0, 2.0), (1.0, 1.0)]
 
 
-def test_limit_takes_evenly_spaced_files(tmp_path: Path) -> None:
+def test_limit_takes_evenly_spaced_files(make: Maker, tmp_path: Path) -> None:
     for index in range(10):
-        write_photograph(tmp_path / f"{index}.png", index)
+        make.image(f"{index}.png", index)
     photographs = load_photographs([PhotographSource(str(tmp_path))], limit=3)
     assert [photograph.name for photograph in photographs] == ["0.png", "3.png", "6.png"]
     assert len(load_photographs([PhotographSource(str(tmp_path))], limit=99)) == 10
 
 
-def test_unreadable_files_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_photograph(tmp_path / "good.png", 0)
+def test_unreadable_files_are_skipped_and_counted(
+    make: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make.image("good.png")
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("no image")
     truncated = (tmp_path / "good.png").read_bytes()[:400]

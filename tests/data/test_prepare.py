@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,9 @@ def test_a_run_that_was_stopped_goes_on(source: PhotographSource, make: Maker) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_shards(source, out, Preparation(shard_size=3), on_progress=stop)
+        prepare_shards(source, out, Preparation(shard_size=3), 0, on_progress=stop)
     assert [*content_of(out)] == ["shard-000000.tar", "shard-000000.tar.json"]
     (out / ".serpent-0123456789abcdef.part").touch()
-    (out / "shard-000001.tar").write_bytes(b"without an index")
     first = (out / "shard-000000.tar").stat().st_mtime_ns
     report = prepare(source, out)
     assert (report.kept, report.images) == (1, 7)
@@ -101,21 +101,68 @@ def test_a_run_that_was_stopped_goes_on(source: PhotographSource, make: Maker) -
     assert prepare(source, out).kept == 3
 
 
-def test_an_index_does_not_stand_beside_another_shard(
-    source: PhotographSource, make: Maker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("killed_at", [1, 2])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_killed_between_index_and_shard(
+    source: PhotographSource, make: Maker, monkeypatch: pytest.MonkeyPatch, killed_at: int, replaced: bool
 ) -> None:
-    """Killed after the new shard and before its index."""
-    prepare(source, make.root / "out")
-    (make.root / "in" / "2-broken.png").write_bytes(b"no image either")
+    """A shard lies beside its own index, or there is none: the next run goes on."""
+    out = make.root / "out"
+    if replaced:
+        prepare(source, out)
+        (make.root / "in" / "2-broken.png").write_bytes(b"no image either")
+    renamings = 0
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+    def killed(*names: Path) -> None:
+        nonlocal renamings
+        renamings += 1
+        if renamings == killed_at:
+            raise KeyboardInterrupt
+        rename(*names)
 
-    monkeypatch.setattr("serpent_ir.data.prepare.write_index", killed)
-    with pytest.raises(KeyboardInterrupt):
+    rename = os.replace
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        prepare(source, out)
+    assert not (out / "shard-000000.tar").exists()
+    assert prepare(source, out).kept == (2 if replaced else 0)
+    prepare(source, make.root / "fresh")
+    assert content_of(out) == content_of(make.root / "fresh")
+
+
+@pytest.mark.parametrize("index", [None, b"", b"{}", b"[]"])
+def test_shards_without_an_index_of_ours_are_not_touched(
+    source: PhotographSource, make: Maker, index: bytes | None
+) -> None:
+    shard = make.tar("out/shard-000001.tar", {"only-copy.png": (make.root / "in" / "1.png").read_bytes()})
+    if index is not None:
+        shard.with_name("shard-000001.tar.json").write_bytes(index)
+    before = content_of(make.root / "out")
+    with pytest.raises(DataError, match=r"shard-000001\.tar has no index that serpent wrote"):
         prepare(source, make.root / "out")
-    assert not (make.root / "out" / "shard-000000.tar.json").exists()
-    assert (make.root / "out" / "shard-000001.tar.json").exists()
+    assert content_of(make.root / "out") == before
+
+
+def test_photographs_are_not_replaced_by_shards_of_them(source: PhotographSource, make: Maker) -> None:
+    out = make.root / "out"
+    prepare(source, out, size=6)
+    before = content_of(out)
+    (make.root / "link").symlink_to(out)
+    for path in (out, make.root / "link", out / "shard-{000000..000002}.tar", out / "shard-000001.tar"):
+        with pytest.raises(DataError, match="is where the photographs lie"):
+            prepare(PhotographSource(str(path), layout="shards"), out, size=6)
+    with pytest.raises(DataError, match="is where the photographs lie"):
+        prepare(source, make.root / "in")
+    assert content_of(out) == before
+
+
+def test_no_shard_is_left_without_a_readable_image(make: Maker) -> None:
+    (make.root / "in").mkdir()
+    for number in range(3):
+        (make.root / "in" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"no readable image in in \(.*0\.png.*No shard was written"):
+        prepare(PhotographSource(str(make.root / "in")), make.root / "out", shard_size=2)
+    assert content_of(make.root / "out") == {}
 
 
 def test_what_is_there_is_not_overwritten(source: PhotographSource, make: Maker) -> None:
@@ -134,14 +181,14 @@ def test_what_is_there_is_not_overwritten(source: PhotographSource, make: Maker)
 def test_shards_and_ffhq_can_be_prepared(source: PhotographSource, make: Maker) -> None:
     prepare(source, make.root / "out")
     first = PhotographSource(str(make.root / "out" / "shard-{000000..000002}.tar"))
-    report = prepare_shards(first, make.root / "again", Preparation(), limit=5)
+    report = prepare_shards(first, make.root / "again", Preparation(), 0, limit=5)
     assert (report.images, report.complete) == (5, True)
     index = json.loads((make.root / "again" / "shard-000000.tar.json").read_text())
     assert [sample["name"] for sample in index["samples"]] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     make.image("ffhq/59999.png")
     make.image("ffhq/60000.png")
     faces = PhotographSource(str(make.root / "ffhq"), layout="ffhq", split="val")
-    assert prepare_shards(faces, make.root / "faces", Preparation()).images == 1
+    assert prepare_shards(faces, make.root / "faces", Preparation(), 0).images == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(source: PhotographSource, make: Maker) -> None:

@@ -11,6 +11,7 @@ import torch
 from photograph_files import Maker, random_pixels
 
 from serpent_ir.data import PhotographSource, list_photographs, load_photographs, open_photographs
+from serpent_ir.data.remote import shown
 from serpent_ir.data.shards import index_location, locations_of, split_name
 from serpent_ir.errors import DataError
 from serpent_ir.images import encode_pixels
@@ -36,6 +37,9 @@ def test_names_are_split_as_webdataset_does() -> None:
     assert split_name("folder.x/a.seg.PNG") == ("folder.x/a", ".seg.png")
     assert split_name("a") == ("a", "")
     assert index_location("https://host/a.tar?key=1") == "https://host/a.tar.json?key=1"
+    assert index_location("what?/a.tar") == "what?/a.tar.json"
+    assert not PhotographSource("a.tar?/b").is_shards and PhotographSource("what?/a.tar").is_shards
+    assert PhotographSource("https://host/a.tar?key=1").is_shards
 
 
 def test_images_of_samples_by_their_headers(make: Maker) -> None:
@@ -89,6 +93,30 @@ def test_damaged_shards_are_left_out(make: Maker, caplog: pytest.LogCaptureFixtu
         entry_names(make.root / "s-2.tar")
 
 
+@pytest.mark.parametrize("damage", ["flipped bit", "cut behind an image", "cut inside a header", "no end"])
+def test_shards_that_end_too_early_are_damaged(make: Maker, damage: str) -> None:
+    """tarfile takes a header that it cannot read, unless it is the first, for the end."""
+    shard = make.tar("s.tar", {f"{number}.png": png(number) for number in range(3)})
+    content = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as archive:
+        header = archive.getmember("1.png" if damage == "flipped bit" else "2.png")
+    if damage == "flipped bit":
+        content[header.offset] ^= 1
+    elif damage == "no end":
+        end = header.offset_data + -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        del content[end:]
+    else:
+        del content[header.offset + (100 if damage == "cut inside a header" else 0) :]
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=r"s\.tar is damaged or cut off behind [123] samples"):
+        list_photographs(PhotographSource(str(shard)))
+
+
+def test_an_archive_without_members_is_none_of_images(make: Maker) -> None:
+    with pytest.raises(DataError, match="holds no image that can be used; expected"):
+        list_photographs(PhotographSource(str(make.tar("s.tar", {}))))
+
+
 def test_damaged_images_inside_a_shard_are_skipped(make: Maker, caplog: pytest.LogCaptureFixture) -> None:
     make.tar("s.tar", {"a.png": png(1)[:-30], "b.png": b"", "c.png": png(2), "d.png": b"text"})
     assert [one.name for one in load_photographs([PhotographSource(str(make.root / "s.tar"))])] == ["c.png"]
@@ -134,6 +162,25 @@ def test_an_index_that_cannot_be_right_is_not_used(
     assert "headers are read instead" in caplog.text
 
 
+def test_a_shard_that_is_missing_beside_its_index_is_a_problem(indexed: Path, make: Maker) -> None:
+    make.tar("t-0.tar", {"t.png": png(3)})
+    indexed.with_name("s.tar.json").rename(make.root / "t-1.tar.json")
+    listing = list_photographs(PhotographSource(str(make.root / "t-{0..1}.tar")))
+    assert [entry.name for entry in listing.entries] == ["t.png"]
+    assert len(listing.problems) == 1 and "t-1.tar cannot be read (No such file" in listing.problems[0]
+
+
+def test_an_index_that_cannot_be_read_is_not_used(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert entry_names(indexed) == ["a.png", "b.png"]
+    assert "s.tar cannot be read (Permission denied). The archive's headers" in caplog.text
+
+
 @pytest.fixture
 def server(make: Maker, monkeypatch: pytest.MonkeyPatch) -> str:
     """Shards behind a URL of fsspec, and an empty folder for copies."""
@@ -173,6 +220,47 @@ def test_remote_shards_that_cannot_be_had_are_named(server: str, monkeypatch: py
         load_photographs([PhotographSource("memory://shards/other.tar")])
     with pytest.raises(DataError, match="nonsense"):
         load_photographs([PhotographSource("nonsense://shards/other.tar")])
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_remote_shard_that_is_gone_costs_its_own_photographs_alone(
+    server: str, cache: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its index is still there: the listing knows nothing of it."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    sample = {"name": "gone", "offset": 512, "size": 9, "height": 20, "width": 30, "hash": "0123456789abcdef"}
+    memory.pipe("/shards/s-2.tar.json", json.dumps({"bytes": 10240, "samples": [sample]}).encode())
+    source = PhotographSource("memory://shards/s-{0..2}.tar")
+    assert len(list_photographs(source).entries) == 3
+    photographs = open_photographs([source], cache, None)  # type: ignore[arg-type]
+    assert [photograph.name for photograph in photographs.readable()] == ["0.png", "1.png"]
+    assert "memory://shards/s-2.tar cannot be fetched" in caplog.text
+
+
+def test_messages_give_no_access(
+    make: Maker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert shown("simplecache::s3://me:pw@bucket/a@b.tar?key=1::x") == "simplecache::s3://bucket/a@b.tar"
+    assert shown("folder/what?/me@home") == "folder/what?/me@home"
+    url = "https://me:secret@host/s-{0..1}.tar?key=secret"
+
+    def refuse(url: str) -> None:
+        raise FileNotFoundError(f"403, message='Forbidden', url='{url.replace('s-', 's%2D')}' ({url})")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
+    monkeypatch.setenv("SERPENT_CACHE", str(make.root / "cache"))
+    caplog.set_level(logging.INFO)
+    said = []
+    for source in (PhotographSource(url), PhotographSource(url, layout="folder"), PhotographSource(f"{url}{{")):
+        with pytest.raises(DataError) as error:
+            load_photographs([source])
+        said.append(str(error.value))
+    with pytest.raises(DataError) as error:
+        PhotographSource(url, shrink=(0.0, 1.0))
+    text = " ".join([*said, str(error.value), caplog.text])
+    assert "https://host/s-0.tar" in text and "secret" not in text and "me:" not in text
 
 
 def test_a_copy_that_ends_early_is_not_kept(server: str, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:

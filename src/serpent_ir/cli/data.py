@@ -59,7 +59,7 @@ def prepare(
 
     Prints the path of the shards as a recipe takes it. Exit status: 0, or 1 when some files were left out.
     """
-    from serpent_ir.data import PhotographSource, Preparation, default_workers, prepare_shards
+    from serpent_ir.data import PhotographSource, Preparation, prepare_shards
     from serpent_ir.text_file import write_json
 
     photographs = PhotographSource(source, layout=layout.value, split=split.value)
@@ -70,7 +70,7 @@ def prepare(
             photographs,
             out,
             preparation,
-            default_workers() if workers is None else workers,
+            workers,
             limit,
             lambda done, total: progress.update(bar, completed=done, total=total),
         )

@@ -8,7 +8,7 @@ from serpent_ir.data.listing import Listing, list_photographs
 from serpent_ir.data.load import load_photographs, open_photographs
 from serpent_ir.data.loader import crop_loader
 from serpent_ir.data.photographs import Photograph, Photographs
-from serpent_ir.data.prepare import Preparation, PreparationReport, default_workers, prepare_shards
+from serpent_ir.data.prepare import Preparation, PreparationReport, prepare_shards
 from serpent_ir.data.seeding import derived_seed, generator_for
 from serpent_ir.data.source import PhotographSource
 
@@ -22,7 +22,6 @@ __all__ = [
     "Preparation",
     "PreparationReport",
     "crop_loader",
-    "default_workers",
     "derived_seed",
     "generated_photographs",
     "generator_for",

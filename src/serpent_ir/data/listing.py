@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serpent_ir.data.photographs import Entry, File
+from serpent_ir.data.remote import shown
 from serpent_ir.data.shards import list_shards
 from serpent_ir.data.source import PhotographSource
 from serpent_ir.errors import DataError
@@ -43,7 +44,7 @@ def list_photographs(source: PhotographSource) -> Listing:
         kind = {"ffhq": "FFHQ's 00000.png to 69999.png", "paired": "pairs of equal names below clean/ and degraded/"}
         problems = "; ".join(listing.problems[:3])
         raise DataError(
-            f"{source.path!r} holds no image that can be used{f' ({printable(problems)})' if problems else ''}",
+            f"{shown(source.path)!r} holds no image that can be used{f' ({printable(problems)})' if problems else ''}",
             kind.get(source.layout, "photographs (see serpent_ir.images)"),
         )
     entries = [replace(entry, shrink=source.shrink, side=source.size) for entry in listing.entries]

@@ -10,6 +10,7 @@ from typing import Literal
 
 from serpent_ir.data.listing import list_photographs
 from serpent_ir.data.photographs import Entry, Photograph, Photographs
+from serpent_ir.data.remote import shown
 from serpent_ir.data.shards import fetch_shards
 from serpent_ir.data.source import PhotographSource
 from serpent_ir.errors import DataError, ImageReadError
@@ -61,8 +62,8 @@ def list_all(sources: Sequence[PhotographSource]) -> list[Entry]:
         listing = list_photographs(source)
         found += listing.entries
         if listing.problems:
-            shown = printable(" | ".join(listing.problems[:5])) + (" ..." if len(listing.problems) > 5 else "")
-            log.warning("%s: %d left out: %s", source.label, len(listing.problems), shown)
+            some = printable(" | ".join(listing.problems[:5])) + (" ..." if len(listing.problems) > 5 else "")
+            log.warning("%s: %d left out: %s", source.label, len(listing.problems), some)
     if not found:
         raise DataError("no folder of photographs at all")
     return found
@@ -104,5 +105,5 @@ def decode_all(entries: Sequence[Entry], sources: Sequence[PhotographSource]) ->
     if failures:
         log.warning("%d of %d images skipped: %s", len(failures), len(items), " | ".join(failures))
     if len(failures) == len(items):
-        raise DataError(f"no readable image in {', '.join(source.path for source in sources)}")
+        raise DataError(f"no readable image in {', '.join(shown(source.path) for source in sources)}")
     return items

@@ -1,7 +1,8 @@
 """A collection of photographs into WebDataset shards with an index: verified, scaled if asked, in several processes.
 
 What a shard holds follows from the sorted photographs and the options alone: shard k holds photographs k N to
-(k + 1) N - 1 of them, without those that cannot be read. A shard is finished when its index lies beside it.
+(k + 1) N - 1 of them, without those that cannot be read. Its index is there before it has its name, so a shard without
+one is not one of ours.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from torch import Tensor
 from serpent_ir.data.listing import list_photographs
 from serpent_ir.data.loader import begin_worker, fresh_context
 from serpent_ir.data.photographs import Entry, scale_down, scaled_size
-from serpent_ir.data.shards import fetch_shards
+from serpent_ir.data.remote import is_remote
+from serpent_ir.data.shards import fetch_shards, index_location, locations_of
 from serpent_ir.data.source import PhotographSource
 from serpent_ir.errors import DataError, FileWriteError, ImageReadError, ImageWriteError
-from serpent_ir.files import TEMPORARY_NAMES, replacing
+from serpent_ir.files import TEMPORARY_NAMES, printable, replacing
 from serpent_ir.images import content_hash, decode_pixels, encode_pixels
 
 FILE_FORMATS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
@@ -90,20 +92,22 @@ def prepare_shards(
     source: PhotographSource,
     out: Path,
     preparation: Preparation,
-    workers: int = 0,
+    workers: int | None = None,
     limit: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreparationReport:
     """Write shards of the photographs of `source` (the first `limit` of them) into the folder `out`.
 
-    workers: processes that decode and encode; 0: this one does. on_progress(done, total) is called at the start and
-    after each photograph. Finished shards of the same photographs and options are kept, so that a run that was stopped
-    goes on.
+    workers: processes that decode and encode; 0: this one does; None: one for each processor. on_progress(done, total)
+    is called at the start and after each photograph. Finished shards of the same photographs and options are kept, so
+    that a run that was stopped goes on.
 
-    Raises DataError when there is no photograph, or `out` holds shards of another collection or made with other
-    options; FileWriteError when `out` cannot be written.
+    Raises DataError when there is no photograph that can be read (no shard is left then), `out` holds shards of another
+    collection or made with other options, or the photographs lie there; FileWriteError when `out` cannot be written.
     """
     listing = list_photographs(source)
+    if out.resolve() in folders_of(source):
+        raise DataError(f"{out} is where the photographs lie", "another folder for the shards")
     entries = listing.entries[:limit]
     plan = [entries[first : first + preparation.shard_size] for first in range(0, len(entries), preparation.shard_size)]
     names = [f"shard-{number:06d}.tar" for number in range(len(plan))]
@@ -130,20 +134,25 @@ def prepare_shards(
         out.mkdir(parents=True, exist_ok=True)
         for leftover in out.glob(TEMPORARY_NAMES):
             leftover.unlink()
-        with Conversion(preparation, workers) as conversion:
+        with Conversion(preparation, (os.cpu_count() or 1) if workers is None else workers) as conversion:
             results = conversion.of(entry for number in missing for entry in plan[number])
             for number in missing:
-                index_path(out / names[number]).unlink(missing_ok=True)
-                content = write_shard(out / names[number], counted(results, plan[number]))
-                index = {**identity_of(plan[number], preparation), **content}
-                write_index(out / names[number], index)
+                identity = identity_of(plan[number], preparation)
+                index = write_shard(out / names[number], counted(results, plan[number]), identity)
                 images += len(index["samples"])
                 left_out[number] = index["left_out"]
+        if not images:
+            for name in names:
+                (out / name).unlink()
+                index_path(out / name).unlink()
     except OSError as error:
         if isinstance(error, (ImageReadError, ImageWriteError)):
             raise
         raise FileWriteError(f"shards in {out} cannot be written ({error.strerror})") from error
     reasons = [reason for number in range(len(plan)) for reason in left_out[number]]
+    if not images:
+        named = "; ".join(reason["reason"] for reason in reasons[:3])
+        raise DataError(f"no readable image in {source.label} ({printable(named)})", remedy="No shard was written.")
     return PreparationReport(names, images, reasons, listing.problems, listing.others, len(finished))
 
 
@@ -224,10 +233,13 @@ def begin() -> None:
     torch.set_num_threads(1)
 
 
-def write_shard(path: Path, results: Iterable[Prepared]) -> dict[str, Any]:
-    """Write the archive of those that can be read: its length, where each image lies, and what was left out.
+def write_shard(path: Path, results: Iterable[Prepared], identity: dict[str, Any]) -> dict[str, Any]:
+    """Write the archive of those that can be read, and its index: `identity`, length, where each image lies, what was
+    left out.
 
-    Members are named by their number among `results`. Equal results give equal bytes. Raises OSError.
+    Members are named by their number among `results`. Equal results give equal bytes. An earlier shard goes before the
+    index is written, and the new one gets its name after that: at no time does one lie beside the index of another, or
+    without. Raises OSError.
     """
     samples: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
@@ -243,18 +255,23 @@ def write_shard(path: Path, results: Iterable[Prepared]) -> dict[str, Any]:
                 archive.addfile(info, io.BytesIO(result.content))
                 facts = {"height": result.height, "width": result.width, "hash": result.hash}
                 samples.append({"name": result.name, **place, **facts})
-        length = temporary.stat().st_size
-    return {"bytes": length, "samples": samples, "left_out": left_out}
-
-
-def write_index(shard: Path, index: dict[str, Any]) -> None:
-    """Which makes the shard a finished one. Raises OSError."""
-    with replacing(index_path(shard)) as temporary:
-        temporary.write_text(json.dumps(index, indent=0) + "\n", encoding="ascii")
+        index = {**identity, "bytes": temporary.stat().st_size, "samples": samples, "left_out": left_out}
+        path.unlink(missing_ok=True)
+        with replacing(index_path(path)) as beside:
+            beside.write_text(json.dumps(index, indent=0) + "\n", encoding="ascii")
+    return index
 
 
 def index_path(shard: Path) -> Path:
-    return shard.with_name(f"{shard.name}.json")
+    return Path(index_location(str(shard)))
+
+
+def folders_of(source: PhotographSource) -> set[Path]:
+    """Where on this machine the photographs lie."""
+    if not source.is_shards:
+        return {source.folder().resolve()}
+    shards = locations_of(source.expanded())
+    return {Path(shard).resolve().parent for shard in shards if not is_remote(shard)}
 
 
 def identity_of(entries: Sequence[Entry], preparation: Preparation) -> dict[str, Any]:
@@ -273,8 +290,8 @@ def finished_shards(
 ) -> dict[int, Any]:
     """Number -> index of the shards that are there already, and are what they are to be.
 
-    A shard is not, when a file changed its length, or it has no whole index. Raises DataError when `out` holds shards
-    of other photographs or options.
+    A shard is not, when a file changed its length, or it is cut off. Raises DataError when `out` holds shards of other
+    photographs or options, or without an index that was written here.
     """
     finished: dict[int, Any] = {}
     remedy = "Name an empty folder, or give the same source and options as before."
@@ -285,18 +302,13 @@ def finished_shards(
         shard = out / names[number]
         try:
             index = json.loads(index_path(shard).read_bytes())
-            whole = index["bytes"] == shard.stat().st_size and {"samples", "left_out"} <= index.keys()
-            found = {key: index[key] for key in ("options", "names", "lengths")}
-        except (OSError, KeyError, TypeError, ValueError):
-            continue
+            found = {key: index[key] for key in ("options", "names", "lengths", "bytes", "samples", "left_out")}
+            whole = index["bytes"] == shard.stat().st_size
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{shard} has no index that serpent wrote", remedy=remedy) from error
         identity = identity_of(plan[number], preparation)
         if (found["options"], found["names"]) != (identity["options"], identity["names"]):
             raise DataError(f"{shard} holds other photographs or was made with other options", remedy=remedy)
         if whole and found["lengths"] == identity["lengths"]:
             finished[number] = index
     return finished
-
-
-def default_workers() -> int:
-    """One process for each processor."""
-    return os.cpu_count() or 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from pathlib import Path
 
 from serpent_ir.errors import DataError, MissingExtraError
@@ -22,6 +23,11 @@ def is_remote(location: str) -> bool:
     return "://" in location or "::" in location
 
 
+def shown(location: str) -> str:
+    """The location as messages say it: a URL without user, password and query, which give access; a path as it is."""
+    return re.sub(r"(?<=://)[^/]*@", "", location).partition("?")[0] if is_remote(location) else location
+
+
 def cache_folder() -> Path:
     """Where copies lie: the folder that SERPENT_CACHE names, else serpent-ir in the user's folder for such files."""
     own = os.environ.get(CACHE_VARIABLE)
@@ -36,11 +42,10 @@ def fetch(url: str) -> Path:
     Its name is a hash of the URL and of what the server says of the file. Raises MissingExtraError without fsspec or
     the package that a kind of URL needs, DataError when the file cannot be had or not be written.
     """
-    shown = url.split("?")[0]
     try:
         import fsspec
     except ImportError as error:
-        came = f"{shown} needs the package 'fsspec', which is not installed"
+        came = f"{shown(url)} needs the package 'fsspec', which is not installed"
         raise MissingExtraError(came, remedy="Install the extra: pip install 'serpent-ir[remote]'.") from error
     try:
         system, path = fsspec.core.url_to_fs(url)
@@ -60,15 +65,16 @@ def fetch(url: str) -> Path:
                         system.get_file(path, str(temporary))
                         arrived = temporary.stat().st_size
                         if size is not None and arrived != size:
-                            raise DataError(f"{shown} ended after {arrived} of {size} bytes", remedy="Try again.")
+                            raise DataError(f"{shown(url)} ended after {arrived} of {size} bytes", remedy="Try again.")
             finally:
                 lock.unlink(missing_ok=True)
         return copy
     except DataError:
         raise
     except ImportError as error:
-        came = f"{shown} needs a package that is not installed ({error})"
+        came = f"{shown(url)} needs a package that is not installed ({error})"
         raise MissingExtraError(came, remedy="Install the package that fsspec names for this kind of URL.") from error
     except Exception as error:  # each kind of server has its own
-        came = f"{shown} cannot be fetched ({type(error).__name__}: {error})"
+        reason = re.sub(r"\S*://\S*", lambda match: shown(match[0]), str(error).replace(url, shown(url)))
+        came = f"{shown(url)} cannot be fetched ({type(error).__name__}: {reason})"
         raise DataError(came, "a file that is there, and room for its copy") from error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serpent_ir.data.photographs import Content, Entry
-from serpent_ir.data.remote import fetch, is_remote
+from serpent_ir.data.remote import fetch, is_remote, shown
 from serpent_ir.errors import DataError, ImageReadError
 from serpent_ir.files import printable
 from serpent_ir.images import IMAGE_SUFFIXES
@@ -34,11 +34,24 @@ class Shard:
     location: str
     path: Path | None = None
 
+    @property
+    def shown(self) -> str:
+        """The location as messages say it."""
+        return shown(self.location)
+
     def local(self) -> Path:
         """Fetch it when that was not done yet. Raises DataError when it cannot be had."""
         if self.path is None:
             self.path = fetch(self.location) if is_remote(self.location) else Path(self.location)
         return self.path
+
+    def size(self) -> int:
+        """Bytes of the archive. Raises DataError when it cannot be had."""
+        try:
+            return self.local().stat().st_size
+        except OSError as error:
+            came = f"shard {self.shown} cannot be read ({error.strerror})"
+            raise DataError(came, "a readable archive") from error
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,12 @@ class Member:
                 file.seek(self.offset)
                 content = file.read(self.size)
         except OSError as error:
-            came = f"shard {self.shard.location} cannot be read ({error.strerror})"
+            came = f"shard {self.shard.shown} cannot be read ({error.strerror})"
             raise ImageReadError(came, "a readable archive") from error
+        except DataError as error:
+            raise ImageReadError(error.came, error.expected, error.remedy) from error
         if len(content) < self.size:
-            raise ImageReadError(f"shard {self.shard.location} ends in the middle of an image", "a whole archive")
+            raise ImageReadError(f"shard {self.shard.shown} ends in the middle of an image", "a whole archive")
         return content
 
 
@@ -81,7 +96,7 @@ def list_shards(path: str) -> tuple[list[Entry], list[str]]:
             problems.append(str(error))
             continue
         entries += listed
-        problems += [f"{location}: sample {name} has no image" for name in skipped]
+        problems += [f"{shard.shown}: sample {name} has no image" for name in skipped]
     return entries, problems
 
 
@@ -96,9 +111,9 @@ def locations_of(path: str) -> list[str]:
     while RANGE.search(expanded[0]):
         expanded = [shard for pattern in expanded for shard in _numbered(pattern)]
         if len(expanded) > MOST_SHARDS:
-            raise DataError(f"{path!r} names more than {MOST_SHARDS} shards")
+            raise DataError(f"{shown(path)!r} names more than {MOST_SHARDS} shards")
     if any("{" in shard or "}" in shard for shard in expanded):
-        raise DataError(f"shards {path!r}", "numbers between braces, such as train-{000000..000059}.tar")
+        raise DataError(f"shards {shown(path)!r}", "numbers between braces, such as train-{000000..000059}.tar")
     return expanded
 
 
@@ -108,25 +123,41 @@ def _numbered(pattern: str) -> Iterable[str]:
     assert match is not None
     first, last = match.groups()
     if int(first) > int(last) or int(last) - int(first) >= MOST_SHARDS:
-        raise DataError(f"shards {pattern!r}", f"at most {MOST_SHARDS} numbers in rising order")
+        raise DataError(f"shards {shown(pattern)!r}", f"at most {MOST_SHARDS} numbers in rising order")
     for number in range(int(first), int(last) + 1):
         yield f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end() :]}"
 
 
 def fetch_shards(contents: Iterable[Content]) -> None:
-    """Fetch the shards of all these members that are not on this machine, several at once."""
+    """Fetch the shards of all these members that are not on this machine, several at once.
+
+    One that cannot be had is said; its members cannot be read.
+    """
     shards = {id(content.shard): content.shard for content in contents if isinstance(content, Member)}
     remote = [shard for shard in shards.values() if shard.path is None and is_remote(shard.location)]
     if not remote:
         return
     log.info("fetching %d shards", len(remote))
+
+    def fetched(shard: Shard) -> DataError | None:
+        try:
+            shard.local()
+        except DataError as error:
+            return error
+        return None
+
     with ThreadPoolExecutor(FETCHED_AT_ONCE) as threads:
-        for number, _ in enumerate(threads.map(Shard.local, remote), start=1):
-            log.info("shard %d of %d is here", number, len(remote))
+        for number, error in enumerate(threads.map(fetched, remote), start=1):
+            if error is None:
+                log.info("shard %d of %d is here", number, len(remote))
+            else:
+                log.warning("%s", printable(str(error)))
 
 
 def index_location(location: str) -> str:
     """Where a shard's index lies: beside it, as <shard>.json. A query behind the path of a URL stays at the end."""
+    if not is_remote(location):
+        return f"{location}.json"
     path, question, query = location.partition("?")
     return f"{path}.json{question}{query}"
 
@@ -137,25 +168,31 @@ def entries_of(shard: Shard) -> tuple[list[Entry], list[str]]:
     From the index beside it; without one that can be used, from the archive's headers. Raises DataError when those
     cannot be read either.
     """
-    index = index_of(shard)
-    if index is not None:
-        try:
+    try:
+        index = index_of(shard)
+        if index is not None:
             return entries_from_index(shard, index), []
-        except DataError as error:
-            log.warning("%s The archive's headers are read instead.", printable(str(error)))
+    except DataError as error:
+        log.warning("%s The archive's headers are read instead.", printable(str(error)))
     return entries_from_headers(shard)
 
 
 def index_of(shard: Shard) -> bytes | None:
-    """The content of the file beside a shard that says where its images are; None when there is none."""
+    """The content of the file beside a shard that says where its images are; None when there is none.
+
+    Raises DataError when it is there and cannot be read.
+    """
     location = index_location(shard.location)
     if not is_remote(location):
         path = Path(location)
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise DataError(f"index of {shard.shown} cannot be read ({error.strerror})") from error
     try:
         return fetch(location).read_bytes()
     except DataError:
-        log.info("%s has no index beside it: its headers are read", shard.location.split("?")[0])
+        log.info("%s has no index beside it: its headers are read", shard.shown)
         return None
 
 
@@ -171,39 +208,42 @@ def entries_from_index(shard: Shard, text: bytes) -> list[Entry]:
         for sample in index["samples"]:
             member = Member(shard, int(sample["offset"]), int(sample["size"]))
             if not 0 <= member.offset < member.offset + member.size <= total:
-                raise DataError(f"index of {shard.location} names a place outside of the archive")
+                raise DataError(f"index of {shard.shown} names a place outside of the archive")
             size = int(sample["height"]), int(sample["width"])
             entries.append(Entry(str(sample["name"]), member, size=size, hash=str(sample["hash"])))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"index of {shard.location} cannot be used ({error!r})") from error
-    if not is_remote(shard.location) and shard.local().stat().st_size != total:
-        raise DataError(f"index of {shard.location} is that of an archive of {total} bytes")
+        raise DataError(f"index of {shard.shown} cannot be used ({error!r})") from error
+    if not is_remote(shard.location) and shard.size() != total:
+        raise DataError(f"index of {shard.shown} is that of an archive of {total} bytes")
     return entries
 
 
 def entries_from_headers(shard: Shard) -> tuple[list[Entry], list[str]]:
     """The images of an archive, found by reading its headers. Raises DataError when it is damaged or none."""
-    path = shard.local()
+    total = shard.size()
     images: dict[str, Entry] = {}
     samples: dict[str, None] = {}
     try:
-        total = path.stat().st_size
-        with tarfile.open(path, "r:") as archive:
+        with shard.local().open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for info in archive:
                 if not info.isreg() or info.issparse():
                     continue
                 key, suffix = split_name(info.name)
                 samples[key] = None
                 if info.offset_data + info.size > total:
-                    raise DataError(f"shard {shard.location} ends in the middle of an image", "a whole archive")
+                    raise DataError(f"shard {shard.shown} ends in the middle of an image", "a whole archive")
                 if suffix in IMAGE_SUFFIXES and info.size > 0:
                     images.setdefault(key, Entry(info.name, Member(shard, info.offset_data, info.size)))
+            file.seek(archive.offset)  # where tarfile met what is no header: the archive's end, or damage
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                came = f"shard {shard.shown} is damaged or cut off behind {len(samples)} samples"
+                raise DataError(came, "a whole archive")
     except OSError as error:
-        raise DataError(f"shard {shard.location} cannot be read ({error.strerror})", "a readable archive") from error
+        raise DataError(f"shard {shard.shown} cannot be read ({error.strerror})", "a readable archive") from error
     except tarfile.TarError as error:
-        came = f"shard {shard.location} is damaged or no archive ({error})"
+        came = f"shard {shard.shown} is damaged or no archive ({error})"
         raise DataError(came, "a .tar file that is not compressed") from error
     return list(images.values()), [key for key in samples if key not in images]
 

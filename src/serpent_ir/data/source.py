@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from serpent_ir.data.remote import shown
 from serpent_ir.errors import DataError
 
 Layout = Literal["auto", "folder", "ffhq", "shards", "paired"]
@@ -42,7 +43,7 @@ class PhotographSource:
     def __post_init__(self) -> None:
         def need(fine: bool, came: str, expected: str) -> None:
             if not fine:
-                raise DataError(f"photographs in {self.path}: {came}", expected)
+                raise DataError(f"photographs in {shown(self.path)}: {came}", expected)
 
         lowest, highest = self.shrink
         fine = 1.0 <= lowest <= highest < float("inf")
@@ -54,19 +55,19 @@ class PhotographSource:
 
     @property
     def is_shards(self) -> bool:
-        return self.layout == "shards" or (self.layout == "auto" and self.path.split("?")[0].endswith(".tar"))
+        return self.layout == "shards" or (self.layout == "auto" and shown(self.path).endswith(".tar"))
 
     @property
     def label(self) -> str:
         """The last part of the path, without what leads there on this machine or gives access to a server."""
-        return PurePosixPath(self.path.split("?")[0]).name
+        return PurePosixPath(shown(self.path)).name
 
     def expanded(self) -> str:
         """The path with ~ and variables in place. Raises DataError when a variable is not set."""
         expanded = os.path.expandvars(os.path.expanduser(self.path))
         if "$" in expanded:
             raise DataError(
-                f"data folder {self.path!r} names an environment variable that is not set",
+                f"data folder {shown(self.path)!r} names an environment variable that is not set",
                 remedy="Set the variable, or name the folders on the command line.",
             )
         return expanded
@@ -76,9 +77,10 @@ class PhotographSource:
 
         Raises DataError when a variable is not set, the folder does not exist, or holds pairs of which nothing is said.
         """
-        folder = Path(self.expanded())
+        path = self.expanded()
+        folder = Path(path)
         if not folder.is_dir():
-            raise DataError(f"data folder {str(folder)!r} does not exist", "a folder of photographs")
+            raise DataError(f"data folder {shown(path)!r} does not exist", "a folder of photographs")
         if self.layout == "auto" and all((folder / side).is_dir() for side in ("clean", "degraded")):
             raise DataError(
                 f"{self.path!r} holds clean/ and degraded/, as pairs do",
