@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from serpent_ir.errors import UnknownNameError
+from serpent_ir.models import list_embedded, read_card
 from serpent_ir.recipes import bundled_recipe, find_recipe, list_recipes
 from serpent_ir.training import Recipe, Stage, load_recipe
 from serpent_ir.training.initial_model import initial_model, task_of
@@ -69,6 +70,19 @@ def test_equal_budgets_have_one_stage_and_validate_nothing() -> None:
     recipe = loaded("equal-budget")
     assert recipe.stages == [Stage(128, 8, 1.0)] and recipe.time_budget_seconds == 480
     assert not recipe.val and recipe.held_out == 0
+
+
+@pytest.mark.parametrize(
+    "file", [file for task, _, file in list_embedded() if task != "photo"], ids=lambda file: file.stem
+)
+def test_shipped_weights_were_trained_by_their_recipe(file: Path) -> None:
+    """What their card says of it, and no more: runs of earlier versions knew of fewer fields, and what only changes the
+    speed may differ."""
+    task, model = file.stem.split("-", 1)
+    recipe = loaded(f"{task}-{model.removeprefix('serpent-')}").as_dict()
+    card = read_card(file).provenance["recipe"]
+    for name in ("task", "model", "task_options", "model_options", "init_from", "stages", "steps", "time_budget"):
+        assert card[name] == recipe[name], name
 
 
 def test_a_file_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
