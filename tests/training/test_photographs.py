@@ -111,6 +111,10 @@ def test_pairs_need_pairs_for_validation(tiny_recipe: RecipeMaker, make: Maker) 
     plain = [PhotographSource(str(make.root / "plain"))]
     with pytest.raises(RecipeError, match="field val"):
         photographs_of(tiny_recipe(data=[pairs(make, "train", 1)], val=plain, generated_images=0))
+    with pytest.raises(
+        RecipeError, match="val names pairs; expected photographs without a degraded version, as in data"
+    ):
+        photographs_of(tiny_recipe(data=plain, val=[pairs(make, "val", 1)], generated_images=0))
     with pytest.raises(RecipeError, match=r"field task_options .* none for pairs"):
         tiny_recipe(data=[pairs(make, "train", 1)], task_options={"noise_sigma": 0.0})
     with pytest.raises(DataError, match="mixed"):

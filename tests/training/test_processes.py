@@ -12,16 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from serpent_ir.errors import DataError, RecipeError, TrainingError
+from serpent_ir.errors import DataError, DeviceError, RecipeError, TrainingError
 from serpent_ir.models import load_model
 from serpent_ir.training import Recipe, Stage, train
 from serpent_ir.training import processes as processes_module
-from serpent_ir.training.processes import main, run_processes
+from serpent_ir.training.processes import check_devices, device_type, main, run_processes
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the processes would share one GPU")
 
@@ -43,6 +44,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tiny_recipe: Callable[...,
         assert float(other["val_psnr"] or 0) == pytest.approx(float(row["val_psnr"] or 0), abs=1e-3)
     assert not any((tmp_path / "two").glob(".serpent-*"))
     assert shared.weights is not None and load_model(shared.weights)
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["command"] == sys.argv
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -61,6 +63,7 @@ def test_an_error_in_a_process_is_raised_here(
     """The answer is what `main` writes when a job raises."""
 
     def raises(recipe: Recipe) -> dict[str, object]:
+        assert sys.argv == ["serpent", "train"]
         raise DataError("no folder 'x'", "photographs")
 
     class Ended(Exception):
@@ -70,7 +73,9 @@ def test_an_error_in_a_process_is_raised_here(
         raise Ended(status)
 
     with monkeypatch.context() as patch, pytest.raises(Ended, match="1"):
-        patch.setattr(sys, "stdin", io.StringIO(json.dumps({"job": "it", "recipe": tiny_recipe().as_dict()})))
+        request = {"job": "it", "recipe": tiny_recipe().as_dict(), "command": ["serpent", "train"]}
+        patch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+        patch.setattr(sys, "argv", ["-c"])
         patch.setitem(processes_module.JOBS, "it", raises)
         patch.setattr(processes_module.memory, "end_with_parent", lambda: None)
         patch.setattr(os, "_exit", end)
@@ -106,6 +111,20 @@ def test_machines_must_know_each_other(tiny_recipe: Callable[..., Recipe], monke
 def test_a_batch_is_shared_evenly_or_not_at_all(tiny_recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(RecipeError, match=r"stages is .* batches that 2 processes \(devices x nodes\) share evenly"):
         tiny_recipe(devices=2)
+
+
+@pytest.mark.parametrize(("cuda", "mps"), [(True, False), (False, True), (False, False)])
+def test_auto_is_the_device_that_there_is(
+    tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(processes_module.MPSAccelerator, "is_available", lambda: mps)
+    there = "cuda" if cuda else "mps" if mps else "cpu"
+    assert device_type(tiny_recipe(device="auto")) == there and device_type(tiny_recipe()) == "cpu"
+    several = tiny_recipe(device="auto", devices=2, stages=[Stage(16, 2, 1.0)])
+    with pytest.raises(DeviceError, match="devices is 2") if there != "cpu" else nullcontext():
+        check_devices(several)
 
 
 @pytest.mark.parametrize("said", ["", "hello", '{"resul', "[]"])

@@ -70,6 +70,39 @@ def test_folders_on_the_command_line_replace_those_of_the_file(config: Path, arg
     assert (recipe.lr, recipe.steps) == (0.1, 7)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--val"], ["--data", "--steps", "5"], ["--val="], ["--data", ""], ["--data", "a", "--data"]]
+)
+def test_options_without_a_folder_are_refused(config: Path, arguments: list[str]) -> None:
+    with pytest.raises(RecipeError, match=r"option --(data|val) names no folder"):
+        load_recipe(config, arguments)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("stages: [{class_path: imported_by_recipe.X}]", "class_path"),
+        ("val: [{path: a, shrink: {class_path: imported_by_recipe.X}}]", "class_path"),
+        ("task_options: {a: {class_path: imported_by_recipe.X}}", "class_path"),
+        ("stages: [imported_by_recipe.X]", "a word in field stages"),
+        ("val: [imported_by_recipe.X]", "a word in field val"),
+        ("config: other.yaml", "config"),
+        ("init_from: 2024-99-99\nstages: [{class_path: imported_by_recipe.X}]", "is not YAML"),
+    ],
+)
+def test_a_file_imports_nothing(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], field: str, said: str
+) -> None:
+    config.with_name("imported_by_recipe.py").write_text("print('imported')\nclass X: pass\n")
+    config.with_name("other.yaml").write_text("stages: [{class_path: imported_by_recipe.X}]\n")
+    monkeypatch.syspath_prepend(str(config.parent))
+    monkeypatch.chdir(config.parent)
+    config.write_text(RECIPE + field + "\n")
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(config)
+    assert capsys.readouterr().out == ""
+
+
 def test_what_a_file_says_of_its_folders_goes_with_them(config: Path) -> None:
     faces = "[{path: $FFHQ, layout: ffhq, split: train, size: 256, shrink: [1.0, 2.0]}]"
     lines = f"data: {faces}\nval: {faces}\nstages: [{{crop: 64, batch: 8, fraction: 1.0}}]\n"

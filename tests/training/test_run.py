@@ -27,7 +27,7 @@ from serpent_ir.training.clock import RunClock
 from serpent_ir.training.initial_model import initial_model, task_of
 from serpent_ir.training.restoration_module import RestorationModule
 from serpent_ir.training.run_folder import RunFolder, changed_fields
-from serpent_ir.training.validation import psnr_values, unrestored
+from serpent_ir.training.validation import Validation, psnr_values, unrestored
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -227,6 +227,23 @@ def test_fields_that_do_not_change_the_result_may_differ(tiny_recipe: RecipeMake
     stopped = train(tiny_recipe(max_time="0.001"))
     assert not stopped.finished and stopped.step == 1 and stopped.weights is None
     assert train(tiny_recipe(log_every=1, checkpoint_every=5)).finished
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_best_on_other_validation_photographs_is_forgotten(tiny_recipe: RecipeMaker, noted: bool) -> None:
+    """Unless the checkpoint is of an earlier version, which did not note them."""
+    clock = RunClock(tiny_recipe())
+    images = generated_photographs(2, 0)
+    before, same, other = (Validation(some, 2, clock) for some in (images, images, images[::-1]))
+    values = {"last": 20.0, "last_step": 4, "best": 21.0, "best_step": 2}
+    vars(before).update(values)
+    state = before.state_dict()
+    if not noted:
+        del state["photographs"]
+    same.load_state_dict(state)
+    other.load_state_dict(state)
+    assert values.items() <= vars(same).items()
+    assert dict.fromkeys(values).items() <= vars(other).items() if noted else values.items() <= vars(other).items()
 
 
 def test_validation_photographs_count_where_they_decide_what_is_trained_on(tiny_recipe: RecipeMaker) -> None:

@@ -7,8 +7,9 @@ from serpent_ir.data.generated import generated_photographs
 from serpent_ir.data.listing import Listing, list_photographs
 from serpent_ir.data.load import load_photographs, open_photographs
 from serpent_ir.data.loader import crop_loader
-from serpent_ir.data.photographs import Photograph, Photographs
+from serpent_ir.data.photographs import Photograph, Photographs, content_key
 from serpent_ir.data.prepare import Preparation, PreparationReport, prepare_shards
+from serpent_ir.data.remote import shown
 from serpent_ir.data.seeding import derived_seed, generator_for
 from serpent_ir.data.source import PhotographSource
 
@@ -21,6 +22,7 @@ __all__ = [
     "Photographs",
     "Preparation",
     "PreparationReport",
+    "content_key",
     "crop_loader",
     "derived_seed",
     "generated_photographs",
@@ -29,4 +31,5 @@ __all__ = [
     "load_photographs",
     "open_photographs",
     "prepare_shards",
+    "shown",
 ]

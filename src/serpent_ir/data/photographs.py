@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -156,6 +157,12 @@ class Photographs:
             return None
         known = (item for item in self.items if not isinstance(item, ImageReadError))
         return sorted(item.hash or content_hash(item.pixels) for item in known)  # type: ignore[union-attr]
+
+
+def content_key(photographs: Sequence[Photograph]) -> str:
+    """Equal for equal photographs in the same order, whatever their names."""
+    images = [image for one in photographs for image in (one.pixels, one.degraded) if image is not None]
+    return hashlib.sha256("".join(map(content_hash, images)).encode()).hexdigest()
 
 
 def scaled_size(height: int, width: int, side: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from serpent_ir.errors import RecipeError, TrainingError
 from serpent_ir.training.activation_checkpointing import recompute_blocks
 from serpent_ir.training.forecast import try_step
 from serpent_ir.training.initial_model import initial_model, task_of
-from serpent_ir.training.processes import run_processes, started_by_cluster
+from serpent_ir.training.processes import device_type, run_processes, started_by_cluster
 from serpent_ir.training.recipe import Recipe, Stage
 from serpent_ir.training.run_folder import RunFolder, recorded_recipe
 
@@ -76,8 +76,7 @@ def largest_batches(recipe: Recipe) -> list[int]:
     """
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    cuda = recipe.device in ("auto", "cuda") and torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "mps" if recipe.device == "mps" else "cpu")
+    device = torch.device(device_type(recipe))
     task = task_of(recipe)
     model = initial_model(recipe, task).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())

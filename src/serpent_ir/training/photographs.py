@@ -38,8 +38,11 @@ def photographs_of(recipe: Recipe, processes: int = 1) -> tuple[Photographs, lis
         items = [*items, *generated[: recipe.generated_images]]
         held_out += generated[recipe.generated_images :]
     training = Photographs(items)
-    if training.paired and any(photograph.degraded is None for photograph in held_out):
-        raise RecipeError("recipe field val names photographs without a degraded version", "pairs, as in data")
+    paired = training.paired
+    if any((photograph.degraded is not None) != paired for photograph in held_out):
+        kinds = ["photographs without a degraded version", "pairs"]
+        came, expected = kinds if paired else kinds[::-1]
+        raise RecipeError(f"recipe field val names {came}", f"{expected}, as in data")
     return training, held_out
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from serpent_ir import errors
@@ -56,7 +57,7 @@ def run_processes(job: str, recipe: Recipe, count: int) -> dict[str, Any]:
     first step, and ends the process, it is raised here again. When one process fails, the others are ended and its
     error is raised here; TrainingError when it could not say what happened.
     """
-    request = json.dumps({"job": job, "recipe": recipe.as_dict()})
+    request = json.dumps({"job": job, "recipe": recipe.as_dict(), "command": sys.argv})
     address = _address(recipe)
     processes = [_started(rank, address, request) for rank in range(count)]
     try:
@@ -165,6 +166,7 @@ def main() -> None:
     """One process: request on standard input, answer on standard output. It ends with the one that started it."""
     memory.end_with_parent()
     request = json.load(sys.stdin)
+    sys.argv = request["command"]  # what the run folder is to say
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -182,12 +184,19 @@ def main() -> None:
             os._exit(1)  # the others may wait for this one; without it, they are ended
 
 
+def device_type(recipe: Recipe) -> str:
+    """cuda, mps or cpu: the recipe's device, `auto` being what there is."""
+    if recipe.device != "auto":
+        return recipe.device
+    return "cuda" if torch.cuda.is_available() else "mps" if MPSAccelerator.is_available() else "cpu"
+
+
 def check_devices(recipe: Recipe) -> None:
     """Raise DeviceError when this machine lacks the device, or as many as the recipe asks for."""
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("recipe field device is 'cuda', and there is no CUDA device here", "auto, cpu or mps")
-    on_cuda = recipe.device in ("auto", "cuda") and torch.cuda.is_available()
-    if on_cuda and recipe.devices > torch.cuda.device_count():
+    device = device_type(recipe)
+    if device == "cuda" and recipe.devices > torch.cuda.device_count():
         raise DeviceError(f"recipe field devices is {recipe.devices}", f"at most {torch.cuda.device_count()}")
-    if recipe.devices > 1 and recipe.device == "mps":
+    if device == "mps" and recipe.devices > 1:
         raise DeviceError(f"recipe field devices is {recipe.devices} on mps", "1")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, ArgumentParser
 
 from serpent_ir.data import PhotographSource
@@ -229,6 +230,8 @@ def load_recipe(config: str | Path | None, arguments: Sequence[str] = ()) -> Rec
     value of the wrong type.
     """
     fields, folders = _split_folders(arguments)
+    if config is not None:
+        _refuse_code(config)
     parser = ArgumentParser(prog="serpent train", exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Recipe)
@@ -248,6 +251,40 @@ def load_recipe(config: str | Path | None, arguments: Sequence[str] = ()) -> Rec
     return recipe_from_dict(values)
 
 
+def _refuse_code(config: str | Path) -> None:
+    """Raise RecipeError when a file says more than values: jsonargparse would import what it names.
+
+    That is what `class_path` names, and a word in place of a source or a stage; a file named by `config` may hold both.
+    """
+
+    def refuse(fine: bool, place: str, expected: str) -> None:
+        if not fine:
+            raise RecipeError(f"{place} of {config}", expected)
+
+    def look(value: Any, place: str) -> None:
+        if isinstance(value, dict):
+            refuse("class_path" not in value, f"class_path in {place}", "values alone")
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                look(part, place)
+
+    try:
+        values = yaml.safe_load(Path(config).read_bytes())
+    except OSError:
+        return  # said when it is parsed
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"the recipe {config} is not YAML ({' '.join(str(error).split())})") from error
+    look(values, "the recipe")
+    if isinstance(values, dict):
+        refuse("config" not in values, "field config", "all fields in one file")
+        for name in ("data", "val", "stages"):
+            entries = values.get(name)
+            if isinstance(entries, list):
+                refuse(
+                    all(isinstance(entry, dict) for entry in entries), f"a word in field {name}", "entries of fields"
+                )
+
+
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     """The inverse of `Recipe.as_dict`."""
     values = dict(values)
@@ -263,21 +300,26 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
 
 
 def _split_folders(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[dict[str, Any]]]]:
-    """Take `--data DIR ...` and `--val DIR ...` out of the arguments: the rest, and the folders by field."""
+    """Take `--data DIR ...` and `--val DIR ...` out of the arguments: the rest, and the folders by field.
+
+    Raises RecipeError where one of them names no folder.
+    """
     rest: list[str] = []
-    folders: dict[str, list[dict[str, Any]]] = {}
-    unshrunk = [1.0, 1.0]
-    current: str | None = None
+    given: list[tuple[str, list[str]]] = []
+    taking = False
     for argument in arguments:
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
-            current = name if name in ("data", "val") else None
-            if current is None:
-                rest.append(argument)
-            elif equals:
-                folders.setdefault(current, []).append({"path": value, "shrink": unshrunk})
-        elif current is not None:
-            folders.setdefault(current, []).append({"path": argument, "shrink": unshrunk})
-        else:
+            taking = name in ("data", "val")
+            if taking:
+                given.append((name, [value] if equals else []))
+        elif taking:
+            given[-1][1].append(argument)
+        if not taking:
             rest.append(argument)
+    folders: dict[str, list[dict[str, Any]]] = {}
+    for name, paths in given:
+        if not all(paths) or not paths:
+            raise RecipeError(f"option --{name} names no folder", f"--{name} DIR")
+        folders.setdefault(name, []).extend({"path": path, "shrink": [1.0, 1.0]} for path in paths)
     return rest, folders

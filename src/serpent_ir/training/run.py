@@ -34,7 +34,7 @@ from serpent_ir.training.interruption import Interruption
 from serpent_ir.training.largest_batch import with_largest_batches
 from serpent_ir.training.metrics_log import MetricsLog
 from serpent_ir.training.photographs import hashes_of_all_sessions, photographs_of, photographs_text
-from serpent_ir.training.processes import check_devices, is_first, run_processes, started_by_cluster
+from serpent_ir.training.processes import check_devices, device_type, is_first, run_processes, started_by_cluster
 from serpent_ir.training.progress import ProgressDisplay
 from serpent_ir.training.recipe import Recipe
 from serpent_ir.training.restoration_module import RestorationModule
@@ -215,9 +215,8 @@ def quiet_trainer(recipe: Recipe, files: CheckpointFiles, last_step: int, callba
     several = recipe.processes > 1
     if several and not started_by_cluster():
         plugins.append(LightningEnvironment())
-    accelerator = {"cuda": "gpu"}.get(recipe.device, recipe.device)
     return Trainer(
-        accelerator=accelerator,
+        accelerator=device_type(recipe),
         devices=recipe.devices,
         num_nodes=recipe.nodes,
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",

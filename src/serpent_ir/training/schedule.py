@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from torch.utils.data import Sampler
 
 from serpent_ir.data import BatchKey
+from serpent_ir.training.clock import RunClock
 from serpent_ir.training.recipe import Recipe, Stage
 
 
@@ -50,10 +50,6 @@ def stage_at(stages: Sequence[Stage], progress: float) -> Stage:
     return stages[-1]
 
 
-class Clock(Protocol):
-    def progress(self, step: int) -> float: ...
-
-
 class StepKeys(Sampler[BatchKey]):
     """Endless keys of the batches from `first_step` on, with crop and batch size of the stage that `clock` says.
 
@@ -61,7 +57,7 @@ class StepKeys(Sampler[BatchKey]):
     """
 
     def __init__(
-        self, stages: Sequence[Stage], clock: Clock, first_step: int, rank: int = 0, processes: int = 1
+        self, stages: Sequence[Stage], clock: RunClock, first_step: int, rank: int = 0, processes: int = 1
     ) -> None:
         self.stages = stages
         self.clock = clock

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from serpent_ir.data import Photograph, generator_for
+from serpent_ir.data import Photograph, content_key, generator_for
 from serpent_ir.metrics import capped_psnr
 from serpent_ir.tasks import Degradation
 from serpent_ir.training.clock import RunClock
@@ -66,6 +66,7 @@ class Validation(Callback):
 
     def __init__(self, photographs: Sequence[Photograph], every: int, clock: RunClock) -> None:
         self.photographs = photographs
+        self.key = content_key(photographs)
         self.every = every
         self.clock = clock
         self.degraded: float | None = None
@@ -116,9 +117,14 @@ class Validation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         best = {"best": self.best, "best_step": self.best_step}
-        return {"degraded": self.degraded, "last": self.last, "last_step": self.last_step, **best}
+        known = {"photographs": self.key, "degraded": self.degraded}
+        return {**known, "last": self.last, "last_step": self.last_step, **best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Values on other photographs are dropped. Earlier versions did not note on which they were."""
+        if state.get("photographs", self.key) != self.key:
+            log.info("other validation photographs than before: the best weights are looked for anew")
+            return
         self.degraded = state.get("degraded")  # not noted by earlier versions
         self.last, self.last_step = state["last"], state["last_step"]
         self.best, self.best_step = state["best"], state["best_step"]
