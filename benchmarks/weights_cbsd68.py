@@ -39,7 +39,7 @@ LOWEST_DENOISED = 30.3
 ONE_AT_A_TIME: dict[str, list[dict[str, Any]]] = {
     NOTHING: [],
     **{f"Gaussian blur, sigma {s}": [{"operator": "gaussian_blur", "sigma": s, "taps": 25}] for s in (1.0, 2.0, 3.0)},
-    **{f"anisotropic blur, sigma up to {s}": [{"operator": "anisotropic_blur", "sigma": [0, s]}] for s in (1.5, 3.0)},
+    **{f"anisotropic blur, sigma {s}": [{"operator": "anisotropic_blur", "sigma": s}] for s in (1.5, 3.0)},
     **{f"defocus, radius {r}": [{"operator": "defocus_blur", "radius": r}] for r in (1.5, 3.0)},
     **{f"motion, length {p}": [{"operator": "motion_blur", "length": p}] for p in (4.0, 8.0)},
     **{f"scaled down and up, factor {f}": [{"operator": "rescale", "factor": f}] for f in (1.5, 2.0, 3.0)},
