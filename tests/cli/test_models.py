@@ -13,7 +13,7 @@ def test_lists_models_with_size_and_cost() -> None:
     result = CliRunner().invoke(app, ["models"])
     assert result.exit_code == 0
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines()}
-    assert rows["serpent-b"][1:4] == ["3.708", "M", "1.40"] and "deblur" in rows["serpent-b"]
+    assert rows["serpent-b"][1:4] == ["3.708", "M", "1.40"] and rows["serpent-b"][4:] == ["deblur,", "sr8"]
     assert rows["serpent-h"][3] == "22.24"
 
 
