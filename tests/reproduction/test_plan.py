@@ -14,7 +14,6 @@ from serpent_ir.reproduction.plan import (
     Request,
     make_plan,
     make_plans,
-    photograph_source,
     plan_file,
     read_plan,
     write_plan,
@@ -112,14 +111,6 @@ def test_missing_folders_are_named(table: Table, request_: Request, tmp_path: Pa
         make_plan(table, table.rows[0], dataclasses.replace(request_, val=()), tmp_path)
     with pytest.raises(DataError, match="nowhere"):
         make_plan(table, table.rows[0], dataclasses.replace(request_, val=["nowhere"]), tmp_path)
-
-
-def test_a_range_of_shrinking_is_part_of_a_folder() -> None:
-    folder = photograph_source("a:b/c:1.35-2")
-    assert (folder.path, folder.shrink) == ("a:b/c", (1.35, 2.0))
-    assert photograph_source("photographs-2").shrink == (1.0, 1.0)
-    with pytest.raises(DataError, match="shrink"):
-        photograph_source("a:0.5-2")
 
 
 def test_a_plan_is_kept(table: Table, request_: Request, tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def test_arguments_override_fields(config: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--data", "a", "b c", "--val", "d"], ["--data=a", "--val=d", "--data", "b c"]],
+    [["--data", "a:1.35-2", "b c", "--val", "d"], ["--data=a:1.35-2", "--val=d", "--data", "b c"]],
     ids=["list", "repeated"],
 )
 def test_folders_on_the_command_line_replace_those_of_the_file(config: Path, arguments: list[str]) -> None:
     recipe = load_recipe(config, ["--lr", "0.1", *arguments, "--steps", "7"])
-    assert recipe.data == [PhotographSource("a"), PhotographSource("b c")]
+    assert recipe.data == [PhotographSource("a", (1.35, 2.0)), PhotographSource("b c")]
     assert recipe.val == [PhotographSource("d")]
     assert (recipe.lr, recipe.steps) == (0.1, 7)
 

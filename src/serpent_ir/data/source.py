@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -52,6 +53,18 @@ class PhotographSource:
         need(self.split == "all" or self.layout == "ffhq", f"split is {self.split!r}", "a split only for layout ffhq")
         whole = self.size is None and highest == 1.0
         need(self.layout != "paired" or whole, "pairs with size or shrink", "pairs, which keep their size")
+
+    @classmethod
+    def from_text(cls, text: str) -> PhotographSource:
+        """As a command line says it: DIR, or DIR:1.35-2 with the range of `shrink`; shards likewise.
+
+        A folder that `serpent data prepare` has filled stands for its shards. Raises DataError for a range that is
+        none, and when a variable is not set.
+        """
+        match = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+        source = cls(text) if match is None else cls(match[1], (float(match[2]), float(match[3])))
+        prepared = not source.is_shards and any(Path(source.expanded()).glob("shard-*.tar"))
+        return dataclasses.replace(source, layout="shards") if prepared else source
 
     @property
     def is_shards(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,8 +137,8 @@ def refuse_fields(request: Request) -> None:
 
 def sources_of(table: Table, request: Request, recipe: Recipe) -> tuple[list[PhotographSource], list[PhotographSource]]:
     """The photographs to train on, and those to score on."""
-    given = [photograph_source(text) for text in request.data]
-    val = [photograph_source(text) for text in request.val]
+    given = [PhotographSource.from_text(text) for text in request.data]
+    val = [PhotographSource.from_text(text) for text in request.val]
     if table.data == "ffhq":
         data = [ffhq_source(given, own, "--data") for own in recipe.data]
         val = val or [source for source in given if not source.is_shards]  # shards hold the training images alone
@@ -181,17 +180,6 @@ def side_of(shards: PhotographSource) -> int:
     first = PhotographSource(locations_of(shards.expanded())[0], layout="shards")
     entry = list_photographs(first).entries[0]
     return min(entry.size or image_size(entry.clean.read(), entry.name))
-
-
-def photograph_source(text: str) -> PhotographSource:
-    """DIR, or DIR:1.35-2 with the range of factors by which crops are scaled down; shards likewise.
-
-    A folder that `serpent data prepare` has filled stands for its shards.
-    """
-    match = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
-    source = PhotographSource(text) if match is None else PhotographSource(match[1], (float(match[2]), float(match[3])))
-    prepared = not source.is_shards and any(Path(source.expanded()).glob("shard-*.tar"))
-    return dataclasses.replace(source, layout="shards") if prepared else source
 
 
 def plan_file(folder: Path) -> Path:

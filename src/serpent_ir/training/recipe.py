@@ -225,9 +225,11 @@ def load_recipe(config: str | Path | None, arguments: Sequence[str] = ()) -> Rec
     """Read a recipe from a YAML file and override its fields by command-line `arguments` (`--field value`).
 
     Nested fields are written with dots (`--model_options.patch_size 2`). Folders are given as `--data DIR`, several by
-    repeating it; they replace those of the file, with all that it says of them. A length in steps replaces one in
-    epochs, and the other way round. Raises RecipeError, naming the field, for an unknown one, one that is missing, or a
-    value of the wrong type.
+    repeating it, see `PhotographSource.from_text`; they replace those of the file, with all that it says of them. A
+    length in steps replaces one in epochs, and the other way round.
+
+    Raises RecipeError, naming the field, for an unknown one, one that is missing, or a value of the wrong type;
+    DataError for what `--data` and `--val` cannot mean.
     """
     fields, folders = _split_folders(arguments)
     if config is not None:
@@ -321,5 +323,5 @@ def _split_folders(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[
     for name, paths in given:
         if not all(paths) or not paths:
             raise RecipeError(f"option --{name} names no folder", f"--{name} DIR")
-        folders.setdefault(name, []).extend({"path": path, "shrink": [1.0, 1.0]} for path in paths)
+        folders.setdefault(name, []).extend(PhotographSource.from_text(path).as_dict() for path in paths)
     return rest, folders
