@@ -68,7 +68,7 @@ def test_denoising_follows_cdncnn(sigma: int) -> None:
 
 def test_equal_budgets_have_one_stage_and_validate_nothing() -> None:
     recipe = loaded("equal-budget")
-    assert recipe.stages == [Stage(128, 8, 1.0)] and recipe.time_budget_seconds == 480
+    assert recipe.stages == [Stage(128, 2, 1.0)] and recipe.time_budget_seconds == 480
     assert not recipe.val and recipe.held_out == 0
 
 

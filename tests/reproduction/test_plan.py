@@ -23,7 +23,7 @@ from serpent_ir.reproduction.tables import TABLES, Row, Table
 
 def test_recipe_row_and_command_are_put_together(table: Table, request_: Request, tmp_path: Path) -> None:
     first, second = (make_plan(table, row, request_, tmp_path / "out") for row in table.rows)
-    assert (first.recipe.lr, second.recipe.lr) == (1e-3, 5e-4)
+    assert (first.recipe.lr, second.recipe.lr) == (6e-3, 5e-4)
     assert (first.recipe.model_options, second.recipe.model_options) == ({}, {"directions": 1})
     assert second.folder == tmp_path / "out" / "second"
     for plan in (first, second):
@@ -103,7 +103,7 @@ def test_recipes_come_with_the_package(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("equal-budget").write_text("not a recipe")
-    assert make_plan(table, table.rows[0], request_, tmp_path / "out").recipe.lr == 1e-3
+    assert make_plan(table, table.rows[0], request_, tmp_path / "out").recipe.lr == 6e-3
 
 
 def test_missing_folders_are_named(table: Table, request_: Request, tmp_path: Path) -> None:

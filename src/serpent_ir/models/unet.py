@@ -65,9 +65,11 @@ class UNetConfig:
     poolings: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "channels"):
+        for name in ("in_channels", "channels"):
             if getattr(self, name) < 1:
                 raise RangeError(f"{name}={getattr(self, name)}", "1 or more")
+        if not 1 <= self.out_channels <= self.in_channels:
+            raise RangeError(f"out_channels={self.out_channels}", f"1 to in_channels={self.in_channels}")
         if not 0 <= self.poolings <= 10:
             raise RangeError(f"poolings={self.poolings}", "0 to 10")
 
@@ -82,7 +84,8 @@ class UNet(nn.Module):
 
     Images are reflect-padded at the bottom and the right to a multiple of `config.size_multiple`; the result is
     cropped. The output is not clipped. InstanceNorm sees the whole (padded) image, so that an image in tiles gives
-    another result. Raises `ShapeError` for another number of dimensions or channels.
+    another result; it forgets brightness and contrast, which the output gets back from the image, channel by channel:
+    times its standard deviation, plus its mean. Raises `ShapeError` for another number of dimensions or channels.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -106,4 +109,5 @@ class UNet(nn.Module):
             skips.append(x)
         for level in reversed(range(self.config.poolings)):
             x = self.up[level](torch.cat([self.expand[level](x), skips[level]], dim=1))
-        return crop(self.head(x), image)
+        spread, mean = torch.std_mean(image[:, : self.config.out_channels], dim=(2, 3), correction=0, keepdim=True)
+        return crop(self.head(x), image) * spread + mean
