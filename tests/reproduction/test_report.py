@@ -57,7 +57,7 @@ def test_rows_are_compared_with_the_first(table: Table, out: Path) -> None:
     assert "degraded input 21.00 0.5000" in lines
     assert "The first 24.50 0.7500 3.708 0.35 640 8 min 03 s 7 %" in lines
     assert "The second 24.00 0.7500 -0.50 (-0.50 to -0.50) 3.708 0.35 640 8 min 03 s 7 %" in lines
-    assert "trained on photographs; 2s for each row, crops of a step: 8 x 128²" in lines
+    assert "trained on photographs; 2s for each row, crops of a step: 2 x 128²" in lines
     assert "scored on 2 photographs of photographs, degraded alike for every row (seed 0)" in lines
     assert "machine: Loom, 2 threads; torch 9, serpent-ir 8" in lines
 
