@@ -39,12 +39,12 @@ def can_go_in_bands(x: Tensor, *modules: nn.Module) -> bool:
 
 def may_overwrite(model: nn.Module) -> bool:
     """Whether nobody but `model` sees the maps inside it: no gradients, no hooks anywhere in it."""
-    return not torch.is_grad_enabled() and not any(map(_is_watched, model.modules()))
+    return not torch.is_grad_enabled() and not any(map(is_watched, model.modules()))
 
 
 def is_plain(module: nn.Module) -> bool:
     """Whether it is one of a Serpent block's own modules, and its parameters tell all that it does."""
-    if _is_watched(module) or "forward" in module.__dict__:
+    if is_watched(module) or "forward" in module.__dict__:
         return False
     if any(type(parameter) is not nn.Parameter for parameter in module._parameters.values() if parameter is not None):
         return False
@@ -60,7 +60,7 @@ def is_plain(module: nn.Module) -> bool:
     )
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
     hooks = module._forward_hooks, module._forward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks
     return any(hooks)
 

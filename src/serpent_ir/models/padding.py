@@ -20,10 +20,16 @@ def pad_to_multiple(image: Tensor, channels: int, multiple: int) -> Tensor:
         size = image.shape[dimension]
         padding = -size % multiple
         if padding:
-            bounce = max(2 * (size - 1), 1)
-            index = torch.arange(size + padding, device=image.device) % bounce
-            image = image.index_select(dimension, torch.where(index < size, index, bounce - index))
+            index = mirrored(torch.arange(size + padding, device=image.device), size)
+            image = image.index_select(dimension, index)
     return image
+
+
+def mirrored(index: Tensor, size: int) -> Tensor:
+    """Where the rows `index`, from 0 on, of a padded image come from in one of `size` rows."""
+    bounce = max(2 * (size - 1), 1)
+    index = index % bounce
+    return torch.where(index < size, index, bounce - index)
 
 
 def crop(output: Tensor, image: Tensor) -> Tensor:

@@ -81,8 +81,14 @@ class GatedConvBlock(nn.Module):
 
     def _in_bands(self, x: Tensor) -> Tensor:
         """`forward` in place of x. z is computed after the scan: until then x is there, and no map is held for z."""
+        return self.gate_in_place(x, self.scan(self.convolved(x)))
+
+    def gate_in_place(self, x: Tensor, y: Tensor) -> Tensor:
+        """What follows the scan, in place of x and y (both dense): x + out_proj(LayerNorm(y) * SiLU(z)).
+
+        Like `convolved` a part of `forward` for callers who know that the block `can_go_in_bands`.
+        """
         inner, channels = self.out_proj.in_features, self.out_proj.out_features
-        y = self.scan(self._convolved(x))
         project, back = Projection(self.norm, self.in_proj.weight[inner:].t()), self.out_proj.weight.t()
         norm, epsilon = parameters_of(self.scan_norm), self.scan_norm.eps
         buffer = None
@@ -93,7 +99,7 @@ class GatedConvBlock(nn.Module):
             rows.addmm_(gated, back)
         return x
 
-    def _convolved(self, x: Tensor) -> Tensor:
+    def convolved(self, x: Tensor) -> Tensor:
         """SiLU(DWConv3x3(a)), (B, H, W, inner); of a there is never more than a band and the rows next to it."""
         inner, channels, height = self.out_proj.in_features, self.out_proj.out_features, x.shape[1]
         result = x.new_empty(*x.shape[:3], inner)
@@ -145,11 +151,17 @@ class VSSBlock(GatedConvBlock):
         self.D = nn.Parameter(torch.ones(directions, inner))
 
     def scan(self, a: Tensor) -> Tensor:
+        return selective_scan_2d(a, *self.rows(a), self.dt_weight, self.dt_bias, self.A, self.D)
+
+    def rows(self, a: Tensor) -> tuple[Tensor, ...]:
+        """dt_low, B and C, (..., K, R or N), of a (..., D)."""
         # One matrix product for all directions: a pointwise projection does not depend on the order of the scan.
-        rows = self.x_proj(a).unflatten(-1, (self.directions, -1))
-        dt_low, B, C = rows.split(self.sizes, dim=-1)
-        A = -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
-        return selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, A, self.D)
+        return self.x_proj(a).unflatten(-1, (self.directions, -1)).split(self.sizes, dim=-1)
+
+    @property
+    def A(self) -> Tensor:
+        """(K, D, N), negative, float32 at least."""
+        return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
 
 
 class Blocks(nn.Sequential):

@@ -62,6 +62,36 @@ def forward(p: ScanProblem, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     return y, last, kept
 
 
+def survey_band(p: ScanProblem, after: Tensor) -> Tensor:
+    """What a band of rows of one image makes of states, without its results: see `scan_band` for segments.
+
+    `after` (segments, N, D) becomes the states after each segment, from zero before it; returns the sums of its step
+    sizes (segments, D). Both only for directions 1, 2, ...: the path of direction 0 goes along with the bands.
+    """
+    step_sums = after.new_zeros(after.shape[0], after.shape[2])
+    run = _Run(p, backward=False, share_directions=False)
+    band = run.create("Band")
+    band.after, band.step_sum = after.data_ptr(), step_sums.data_ptr()
+    run.problem.band(run.instruction_set, band)
+    return step_sums
+
+
+def scan_band(p: ScanProblem, states: Tensor) -> Tensor:
+    """y (1, L, D) of a band of rows of one image, whose paths begin with `states` (segments, N, D).
+
+    A segment is a stretch of a path within the band: all of it for orders along rows, a column of the band for those
+    along columns. Segments are numbered by direction, then in the direction's own order. In the place of `states`, dense
+    and of x's type, come those after the segments.
+    """
+    y = p.x.new_empty(p.x.shape)
+    run = _Run(p, backward=False, share_directions=False)
+    band = run.create("Band")
+    band.before = band.after = states.data_ptr()
+    band.y = y.data_ptr()
+    run.problem.band(run.instruction_set, band)
+    return y
+
+
 def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None]:
     """Gradients of the problem's tensors, None where one is None."""
     p, grad_y = p.in_state_dtype(), grad_y.to(p.state_dtype)
@@ -93,7 +123,7 @@ def backward(p: ScanProblem, grad_y: Tensor, kept: Tensor) -> list[Tensor | None
 class _Run:
     """A problem as the compiled part takes it, with the memory that it needs meanwhile."""
 
-    def __init__(self, p: ScanProblem, backward: bool) -> None:
+    def __init__(self, p: ScanProblem, backward: bool, share_directions: bool = True) -> None:
         self._type = "Float64" if p.x.dtype == torch.float64 else "Float32"
         self._alive: list[Tensor] = []  # what the addresses point to
         self.instruction_set = instruction_set()
@@ -116,7 +146,7 @@ class _Run:
         # which takes a map for each, and added at the end. The result does not depend on any of this.
         independent, lines = p.batch * p.groups, -(-p.channels // (16 * p.groups))
         problem.slots = min(lines, max(-(-lines // _LINES_OF_SLOT), -(-threads // independent)))
-        if p.directions > 1 and independent * lines < threads:
+        if share_directions and p.directions > 1 and independent * lines < threads:
             problem.partial = self._new(p.x.new_empty(p.directions - 1, *p.x.shape))
         bytes_needed = problem.scratch_bytes(self.instruction_set, backward)
         problem.scratch = self._new(torch.empty(bytes_needed, dtype=torch.uint8, device="cpu"))

@@ -68,6 +68,9 @@ struct Scan {
         return w;
     }
 
+    // Two directions are the rows forwards and backwards, four have the columns in between (scan_order.py).
+    static int64_t order_of(const Problem<T>& p, int64_t k) { return p.directions == 2 ? 2 * k : k; }
+
     static int64_t pairs(const Problem<T>& p) { return (p.states + 1) / 2; }
     static int64_t block(const Problem<T>& p) { return p.states * lanes; }  // numbers of one vector's states
 
@@ -152,11 +155,10 @@ struct Scan {
             dt = s.take<T>(p.rank ? 0 : whole);
         }
 
-        // The pixels of a chunk of direction k. Two directions are the rows forwards and backwards, four have the columns
-        // in between (scan_order.py).
-        void follow(const Problem<T>& p, const Item& w, int64_t k, int64_t first) {
-            const int64_t order = p.directions == 2 ? 2 * k : k, length = p.height * p.width;
-            steps = length - first < p.chunk ? length - first : p.chunk;
+        // The pixels of the chunk of direction k that begins at step `first`, and ends before step `end`.
+        void follow(const Problem<T>& p, const Item& w, int64_t k, int64_t first, int64_t end) {
+            const int64_t order = order_of(p, k), length = p.height * p.width;
+            steps = end - first < p.chunk ? end - first : p.chunk;
             const int64_t from = order & 2 ? length - first - steps : first;  // the reversed orders are filled backwards
             int64_t pixel = order & 1 ? from % p.height * p.width + from / p.height : from;
             for (int64_t i = 0; i < steps; ++i) {
@@ -185,8 +187,8 @@ struct Scan {
             });
         }
 
-        void read(const Problem<T>& p, const Item& w, int64_t k, int64_t first) {
-            follow(p, w, k, first);
+        void read(const Problem<T>& p, const Item& w, int64_t k, int64_t first, int64_t end) {
+            follow(p, w, k, first, end);
             const int64_t stream = p.groups > 1 ? w.group : k, even = p.states / 2, stride = pair_stride(p);
             const T *from_low = p.dt.data + k * p.dt.stream_stride, *from_b = p.b.data + stream * p.b.stream_stride;
             const T* from_c = p.c.data + stream * p.c.stream_stride;
@@ -276,6 +278,7 @@ struct Scan {
         T *dt, *drive;  // (steps, lanes)
         T* y;           // (vectors, steps, lanes)
         T* h;           // (vectors, N, lanes)
+        T* step_sum;    // (vectors, lanes)
         ForwardScratch(Carver& s, const Problem<T>& p) {
             const int64_t vectors = vectors_of_slot(p);
             chunk.carve(s, p);
@@ -283,13 +286,16 @@ struct Scan {
             drive = s.take<T>(p.chunk * lanes);
             y = s.take<T>(vectors * p.chunk * lanes);
             h = s.take<T>(vectors * block(p));
+            step_sum = s.take<T>(vectors * lanes);
             parameters = carve_parameters(s, p);
         }
     };
 
+    enum Output { states_only, plain, weighted };
+
     // What a chunk's states add to y, two states at a time (one at the end when N is odd), from its first step to its last. The
     // states before the chunk are replaced by those after it.
-    template <bool Bounded, bool Weighted, int64_t Count>
+    template <bool Bounded, Output Kind, int64_t Count>
     SERPENT_INLINE void advance_some(const Problem<T>& p, const Parameters& q, const Chunk& chunk, const T* __restrict__ dts,
                                      const T* __restrict__ drives, T* __restrict__ states, T* __restrict__ y, int64_t n) {
         const T *bc = chunk.bc + n / 2 * pair_stride(p), *decay = q.decay + n * lanes, *weight = q.weight + n * lanes;
@@ -297,22 +303,42 @@ struct Scan {
         for (int64_t i = 0; i < Count; ++i) h[i] = load<V>(states + (n + i) * lanes);
         for (int64_t t = 0; t < chunk.steps; ++t, bc += 4) {
             const V dt = load<V>(dts + t * lanes), drive = load<V>(drives + t * lanes);
-            V sum = load<V>(y + t * lanes);
+            V sum = Kind == states_only ? V{} : load<V>(y + t * lanes);
             for (int64_t i = 0; i < Count; ++i) {
                 h[i] = decay_of<Bounded>(dt, decay + i * lanes) * h[i] + drive * bc[i];
-                sum += (Weighted ? h[i] * load<V>(weight + i * lanes) : h[i]) * bc[2 + i];
+                if (Kind != states_only) sum += (Kind == weighted ? h[i] * load<V>(weight + i * lanes) : h[i]) * bc[2 + i];
             }
-            store(y + t * lanes, sum);
+            if (Kind != states_only) store(y + t * lanes, sum);
         }
         for (int64_t i = 0; i < Count; ++i) store(states + (n + i) * lanes, h[i]);
     }
 
-    template <bool Bounded, bool Weighted>
+    template <bool Bounded, Output Kind>
     static void advance(const Problem<T>& p, const Parameters& q, const Chunk& chunk, const T* dts, const T* drives, T* states,
                         T* y) {
         int64_t n = 0;
-        for (; n + 2 <= p.states; n += 2) advance_some<Bounded, Weighted, 2>(p, q, chunk, dts, drives, states, y, n);
-        if (n < p.states) advance_some<Bounded, Weighted, 1>(p, q, chunk, dts, drives, states, y, n);
+        for (; n + 2 <= p.states; n += 2) advance_some<Bounded, Kind, 2>(p, q, chunk, dts, drives, states, y, n);
+        if (n < p.states) advance_some<Bounded, Kind, 1>(p, q, chunk, dts, drives, states, y, n);
+    }
+
+    // The chunk that was read: its states, its results (but for `states_only`), and what it adds to the sums of step sizes.
+    template <Output Kind> static void advance_chunk(const Problem<T>& p, const ForwardScratch& s, const Item& w) {
+        for (int64_t v = 0; v < w.vectors; ++v) {
+            const Parameters& q = s.parameters[v];
+            T* y = s.y + v * p.chunk * lanes;
+            const T* x = s.chunk.x + v * p.chunk * lanes;
+            const bool bounded = step_sizes(p, q, s.chunk, v, s.dt, nullptr);
+            const V skip = load<V>(q.skip);
+            V sum = load<V>(s.step_sum + v * lanes);
+            for (int64_t i = 0; i < s.chunk.steps * lanes; i += lanes) {
+                store(s.drive + i, load<V>(s.dt + i) * load<V>(x + i));
+                if (Kind == states_only) sum += load<V>(s.dt + i);
+                else store(y + i, skip * load<V>(x + i));
+            }
+            store(s.step_sum + v * lanes, sum);
+            auto run = bounded ? advance<true, Kind> : advance<false, Kind>;
+            run(p, q, s.chunk, s.dt, s.drive, s.h + v * block(p), y);
+        }
     }
 
     // The states of one channel vector, (N, lanes), to (N, D).
@@ -336,22 +362,13 @@ struct Scan {
             for (int64_t v = 0; v < w.vectors; ++v) s.parameters[v].read(p, k, w.channel(v), w.count(v));
             for (int64_t i = 0; i < w.vectors * block(p); ++i) s.h[i] = 0;
             for (int64_t first = 0; first < length; first += p.chunk) {
-                s.chunk.read(p, w, k, first);
+                s.chunk.read(p, w, k, first, length);
+                if (p.weight) advance_chunk<weighted>(p, s, w);
+                else advance_chunk<plain>(p, s, w);
                 const int64_t end = first + s.chunk.steps;
                 for (int64_t v = 0; v < w.vectors; ++v) {
                     const int64_t channel = w.channel(v), count = w.count(v);
-                    const Parameters& q = s.parameters[v];
-                    T *h = s.h + v * block(p), *y = s.y + v * p.chunk * lanes;
-                    const T* x = s.chunk.x + v * p.chunk * lanes;
-                    const bool bounded = step_sizes(p, q, s.chunk, v, s.dt, nullptr);
-                    const V skip = load<V>(q.skip);
-                    for (int64_t i = 0; i < s.chunk.steps * lanes; i += lanes) {
-                        store(s.drive + i, load<V>(s.dt + i) * load<V>(x + i));
-                        store(y + i, skip * load<V>(x + i));
-                    }
-                    auto run = bounded ? (p.weight ? advance<true, true> : advance<true, false>)
-                                       : (p.weight ? advance<false, true> : advance<false, false>);
-                    run(p, q, s.chunk, s.dt, s.drive, h, y);
+                    const T* h = s.h + v * block(p);
                     if (end == length)
                         turn_back(h, p.states, out.last + direction * p.channels * p.states, channel, count);
                     else if (out.kept && end % p.interval == 0)
@@ -359,6 +376,44 @@ struct Scan {
                              channel, count);
                 }
                 s.chunk.scatter(p, w, s.y, adds(p, k), result(p, out.y, k));
+            }
+        }
+    }
+
+    // One item of a band: segment after segment, each from the states that it is given.
+    static void band_item(const Problem<T>& p, const Band<T>& band, const Item& w, char* memory) {
+        if (!w.channels) return;
+        Carver carver{memory, 0};
+        ForwardScratch s(carver, p);
+        const int64_t length = p.height * p.width, states = p.states * p.channels;
+        int64_t segment = 0;
+        for (int64_t k = 0; k < p.directions; ++k) {
+            const int64_t stretch = order_of(p, k) & 1 ? p.height : length;
+            if (!k && !band.y) {
+                segment += length / stretch;
+                continue;
+            }
+            for (int64_t v = 0; v < w.vectors; ++v) s.parameters[v].read(p, k, w.channel(v), w.count(v));
+            for (int64_t start = 0; start < length; start += stretch, ++segment) {
+                for (int64_t v = 0; v < w.vectors; ++v) {
+                    store(s.step_sum + v * lanes, V{});
+                    for (int64_t n = 0; n < p.states; ++n) {
+                        const int64_t at = segment * states + n * p.channels + w.channel(v);
+                        store(s.h + v * block(p) + n * lanes, band.before ? load_some<V>(band.before + at, w.count(v)) : V{});
+                    }
+                }
+                for (int64_t first = start; first < start + stretch; first += p.chunk) {
+                    s.chunk.read(p, w, k, first, start + stretch);
+                    if (band.y) advance_chunk<plain>(p, s, w);
+                    else advance_chunk<states_only>(p, s, w);
+                    if (band.y) s.chunk.scatter(p, w, s.y, adds(p, k), band.y);
+                }
+                for (int64_t v = 0; v < w.vectors; ++v) {
+                    const int64_t channel = w.channel(v), count = w.count(v);
+                    keep(p, s.h + v * block(p), band.after + segment * states, channel, count);
+                    if (band.step_sum)
+                        store_some(band.step_sum + segment * p.channels + channel, load<V>(s.step_sum + v * lanes), count);
+                }
             }
         }
     }
@@ -549,7 +604,7 @@ struct Scan {
             for (int64_t i = 0; i < w.vectors * p.rank * lanes; ++i) s.dt_weight[i] = 0;
             for (int64_t i = 0; i < w.vectors * lanes; ++i) s.dt_bias[i] = s.skip[i] = 0;
             for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
-                s.chunk.read(p, w, k, chunk * p.chunk);
+                s.chunk.read(p, w, k, chunk * p.chunk, length);
                 s.chunk.gather(p, w, grad.y, p.channels, s.gy);
                 const int64_t kept = (direction * (chunks - 1) + chunk - 1) * p.states * p.channels;
                 for (int64_t v = 0; v < w.vectors; ++v) {
@@ -616,6 +671,13 @@ struct Scan {
         if (p.partial) join_directions(p, out.y);
     }
 
+    static void band(const Problem<T>& p, const Band<T>& part) {
+        char* memory = p.scratch + progress_bytes(p);
+        const int64_t bytes = item_bytes(p, false);
+        parallel_for(p.threads, items(p),
+                     [&](int64_t index, int64_t thread) { band_item(p, part, item(p, index), memory + thread * bytes); });
+    }
+
     static void backward(const Problem<T>& p, const Gradients<T>& grad) {
         int64_t* progress = reinterpret_cast<int64_t*>(p.scratch);  // chunks that an item is through with
         for (int64_t i = 0; i < items(p); ++i) progress[i] = 0;
@@ -627,7 +689,7 @@ struct Scan {
         if (p.partial) join_directions(p, grad.x);
     }
 
-    static constexpr Kernels<T> kernels() { return {scratch_bytes, forward, backward}; }
+    static constexpr Kernels<T> kernels() { return {scratch_bytes, forward, band, backward}; }
 };
 
 }  // namespace

@@ -60,6 +60,7 @@ template <class Struct, class T> void rows(nb::class_<Struct>& of, const char* n
 template <class T> void bind(nb::module_& m, const std::string& type) {
     typedef serpent::Problem<T> Problem;
     typedef serpent::Outputs<T> Outputs;
+    typedef serpent::Band<T> Band;
     typedef serpent::Gradients<T> Gradients;
 
     nb::class_<Outputs> outputs(m, ("Outputs" + type).c_str());
@@ -67,6 +68,13 @@ template <class T> void bind(nb::module_& m, const std::string& type) {
     pointer(outputs, "y", &Outputs::y);
     pointer(outputs, "kept", &Outputs::kept);
     pointer(outputs, "last", &Outputs::last);
+
+    nb::class_<Band> band(m, ("Band" + type).c_str());
+    band.def("__init__", [](Band* to) { new (to) Band{}; });
+    pointer(band, "before", &Band::before);
+    pointer(band, "after", &Band::after);
+    pointer(band, "step_sum", &Band::step_sum);
+    pointer(band, "y", &Band::y);
 
     nb::class_<Gradients> gradients(m, ("Gradients" + type).c_str());
     gradients.def("__init__", [](Gradients* to) { new (to) Gradients{}; });
@@ -118,6 +126,12 @@ template <class T> void bind(nb::module_& m, const std::string& type) {
                  const auto& kernels = kernels_of<T>(find_set(set));
                  nb::gil_scoped_release release;
                  kernels.forward(p, out);
+             })
+        .def("band",
+             [](const Problem& p, const std::string& set, const Band& part) {
+                 const auto& kernels = kernels_of<T>(find_set(set));
+                 nb::gil_scoped_release release;
+                 kernels.band(p, part);
              })
         .def("backward", [](const Problem& p, const std::string& set, const Gradients& grad) {
             const auto& kernels = kernels_of<T>(find_set(set));

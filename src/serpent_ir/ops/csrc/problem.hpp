@@ -48,6 +48,17 @@ struct Outputs {
     T* last;    // (batch, K, D, N)
 };
 
+// The scan of a band, some neighbouring rows of a larger map: what it takes over from the rest, and hands on. A segment is a
+// stretch of a path within the band: all of it for the orders along rows, a column of the band for those along columns.
+// Segments are numbered by direction, then in the direction's own order.
+template <class T>
+struct Band {
+    const T* before;  // (segments, N, D): the states before each segment; null: zeros
+    T* after;         // (segments, N, D): those after it
+    T* step_sum;      // (segments, D): the sum of its step sizes; null when not wanted
+    T* y;             // (length, D); null: states only, and nothing for direction 0
+};
+
 template <class T>
 struct Gradients {
     const T* y;        // in: (batch, length, D)
@@ -67,6 +78,7 @@ template <class T>
 struct Kernels {
     int64_t (*scratch_bytes)(const Problem<T>&, bool backward);
     void (*forward)(const Problem<T>&, const Outputs<T>&);
+    void (*band)(const Problem<T>&, const Band<T>&);  // one image, one group, no weight, no partial
     void (*backward)(const Problem<T>&, const Gradients<T>&);
 };
 

@@ -1,0 +1,187 @@
+"""Serpent on an image of any size in little memory, to the same result as in one piece.
+
+A feature map is worked on in bands of rows; whole maps are held by a store, in memory or in files. What a VSS block
+takes from outside a band is exact: the rows next to it for the convolution, and the states of the scan
+(ops/band_scan.py), for which each block goes over its map twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from serpent_ir.models.bands import can_go_in_bands, is_watched
+from serpent_ir.models.feature_maps import FeatureMap, Store
+from serpent_ir.models.padding import mirrored
+from serpent_ir.models.serpent import Blocks, GatedConvBlock, PatchExpanding, PatchMerging, Serpent, VSSBlock
+from serpent_ir.models.serpent import from_patches, to_patches
+from serpent_ir.ops.band_scan import BandScan
+
+Stage = Callable[[], None]
+
+
+class ImageRows(Protocol):
+    """An image that is read row by row, float32."""
+
+    channels: int
+    height: int
+    width: int
+
+    def read(self, first: int, end: int) -> Tensor:
+        """(channels, end - first, W): the rows from `first` up to `end`."""
+        ...
+
+
+KNOWN = (Serpent, Blocks, VSSBlock, GatedConvBlock, PatchMerging, PatchExpanding)
+PLAIN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.ModuleList)
+
+
+def can_go_out_of_core(model: nn.Module) -> bool:
+    """Whether `OutOfCore` takes the model: a Serpent as it was made, float32 on the CPU, with the native backend."""
+    if type(model) is not Serpent or model.embed.weight.dtype != torch.float32:
+        return False
+    if any(type(module) not in (*KNOWN, *PLAIN) or is_watched(module) for module in model.modules()):
+        return False
+    blocks = (module for module in model.modules() if isinstance(module, GatedConvBlock))
+    with torch.inference_mode():
+        sample = model.embed.weight.detach()
+        return all(can_go_in_bands(sample, b.norm, b.in_proj, b.conv, b.scan_norm, b.out_proj) for b in blocks)
+
+
+class OutOfCore:
+    """One pass of a Serpent over one image, stage by stage.
+
+    model: for which `can_go_out_of_core`. image: (in_channels, H, W). write: is given the rows of the result, float32
+    (out_channels, n, W), not clipped, from top to bottom, with the number of the first. store: empty, or that of a pass
+    over the same image with the same model that was stopped. band_bytes: what the buffers of a band may take, roughly.
+    """
+
+    def __init__(
+        self, model: Serpent, image: ImageRows, write: Callable[[int, Tensor], None], store: Store, band_bytes: int
+    ) -> None:
+        self._model, self._image, self._write, self._store = model, image, write, store
+        self._band_bytes = band_bytes
+        multiple = model.config.size_multiple
+        self._height, self._width = (-(-size // multiple) * multiple for size in (image.height, image.width))
+
+    def run(self, on_stage: Callable[[int, int], None] | None = None) -> None:
+        """Do the stages that are still to be done. on_stage: is told how many are done, and of how many."""
+        stages = self.stages()
+        with torch.inference_mode():
+            while self._store.done < len(stages):
+                if on_stage is not None:
+                    on_stage(self._store.done, len(stages))
+                stages[self._store.done]()
+
+    def stages(self) -> list[Stage]:
+        """Each leaves the store with the maps that the next one needs."""
+        model, scales = self._model, range(len(self._model.merge))
+        stages: list[Stage] = [self._embed]
+        for s in scales:
+            stages += [lambda s=s, block=block: self._block(s, block) for block in model.down[s]]
+            stages.append(lambda s=s: self._merge(s))
+        stages += [lambda block=block: self._block(len(scales), block) for block in model.bottleneck]
+        for s in reversed(scales):
+            stages.append(lambda s=s: self._expand(s))
+            stages += [lambda s=s, block=block: self._block(s, block) for block in model.up[s]]
+        return [*stages, self._head]
+
+    def _embed(self) -> None:
+        model, patch = self._model, self._model.config.patch_size
+        to = self._store.create(map_name(0), self._height // patch, self._width // patch, model.config.embed_channels)
+        for first, end in self._bands(to, model.embed.in_features * 2):
+            to.write(first, model.embed(to_patches(self._padded(first * patch, end * patch)[None], patch))[0])
+        self._store.complete()
+
+    def _padded(self, first: int, end: int) -> Tensor:
+        """(C, end - first, padded width) of the image, mirrored at the bottom and the right."""
+        image = self._image
+        rows = mirrored(torch.arange(first, end), image.height)
+        low = int(rows.min())
+        part = image.read(low, int(rows.max()) + 1)
+        if len(rows) != part.shape[1] or end > image.height:
+            part = part.index_select(1, rows - low)
+        if self._width > image.width:
+            part = part.index_select(2, mirrored(torch.arange(self._width), image.width))
+        return part
+
+    def _block(self, scale: int, block: GatedConvBlock) -> None:
+        old = self._store.get(map_name(scale))
+        inner = block.out_proj.in_features
+        numbers = old.channels + 2 * inner + (block.x_proj.out_features if isinstance(block, VSSBlock) else 0)
+        parts = list(self._bands(old, numbers))
+        new = self._store.renewed(map_name(scale))
+        if len(parts) == 1:
+            new.write(0, block(old.read(0, old.height)[None], overwrite=True)[0])
+            return self._store.complete()
+        scan = None
+        if isinstance(block, VSSBlock):
+            scan = BandScan(old.width, block.dt_weight, block.dt_bias, block.A, block.D, self._store.states())
+            for first, end in parts:
+                a = convolved(block, old, first, end, None)
+                scan.survey(a, *block.rows(a))
+        above = None
+        for first, end in parts:
+            a = convolved(block, old, first, end, above)
+            x = old.read(first, end)
+            above = x[-1:].clone()  # the next band needs it as it is now
+            y = a if scan is None else scan.scan(a, *block.rows(a))
+            new.write(first, block.gate_in_place(x[None], y[None])[0])
+        self._store.complete()
+
+    def _merge(self, scale: int) -> None:
+        old, merge = self._store.get(map_name(scale)), self._model.merge[scale]
+        to = self._store.create(map_name(scale + 1), old.height // 2, old.width // 2, 2 * old.channels)
+        for first, end in self._bands(to, 8 * old.channels):
+            to.write(first, merge(old.read(2 * first, 2 * end)[None])[0])
+        self._store.complete()
+
+    def _expand(self, scale: int) -> None:
+        """The map of this scale, its skip, gets what comes from the coarser one, which is not needed any more."""
+        below, skip, model = self._store.get(map_name(scale + 1)), self._store.get(map_name(scale)), self._model
+        to = self._store.renewed(map_name(scale))
+        for first, end in self._bands(below, 4 * below.channels):
+            x, onto = below.read(first, end)[None], skip.read(2 * first, 2 * end)[None]
+            if model.config.skip == "add":
+                result = model.expand[scale](x, onto=onto, overwrite=True)
+            else:
+                result = model.fuse[scale](torch.cat([model.expand[scale](x), onto], dim=-1))
+            to.write(2 * first, result[0])
+        self._store.complete(map_name(scale + 1))
+
+    def _head(self) -> None:
+        old, model, patch = self._store.get(map_name(0)), self._model, self._model.config.patch_size
+        height, width = self._image.height, self._image.width
+        for first, end in self._bands(old, model.head.out_features * 3):
+            top, bottom = first * patch, min(end * patch, height)
+            if top >= height:
+                break
+            output = from_patches(model.head(old.read(first, end)[None]), patch)[0, :, : bottom - top, :width]
+            if model.config.input_skip:
+                output = output + self._image.read(top, bottom)[: len(output)]
+            self._write(top, output)
+        self._store.complete(map_name(0))
+
+    def _bands(self, rows_of: FeatureMap, numbers: int) -> Iterator[tuple[int, int]]:
+        """First and end of each band. numbers: those that its buffers hold for a pixel."""
+        count = max(2, self._band_bytes // (4 * numbers * rows_of.width))
+        count = -(-rows_of.height // -(-rows_of.height // count))  # of equal heights, nearly
+        for first in range(0, rows_of.height, count):
+            yield first, min(first + count, rows_of.height)
+
+
+def map_name(scale: int) -> str:
+    return f"scale{scale}"
+
+
+def convolved(block: GatedConvBlock, x: FeatureMap, first: int, end: int, above: Tensor | None) -> Tensor:
+    """(end - first, W, inner): what the convolution of a block makes of these rows of the map x.
+
+    above: the row before `first`, where the map has another one by now.
+    """
+    top, bottom = max(first - 1, 0), min(end + 1, x.height)
+    rows = x.read(top, bottom) if above is None else torch.cat([above, x.read(first, bottom)])
+    return block.convolved(rows[None])[0, first - top : end - top]
