@@ -8,7 +8,8 @@ takes from outside a band is exact: the rows next to it for the convolution, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,22 @@ from torch import Tensor, nn
 from serpent_ir.models.bands import can_go_in_bands, is_watched
 from serpent_ir.models.feature_maps import FeatureMap, Store
 from serpent_ir.models.padding import mirrored
-from serpent_ir.models.serpent import Blocks, GatedConvBlock, PatchExpanding, PatchMerging, Serpent, VSSBlock
-from serpent_ir.models.serpent import from_patches, to_patches
+from serpent_ir.models.serpent import (
+    Blocks,
+    GatedConvBlock,
+    PatchExpanding,
+    PatchMerging,
+    Serpent,
+    VSSBlock,
+    from_patches,
+    to_patches,
+)
 from serpent_ir.ops.band_scan import BandScan
 
 Stage = Callable[[], None]
+
+STATES_AT_ONCE = 5  # as many as the columns of a map have in one direction, held by BandScan while it is called
+BUFFERS_OF_BAND = 1.5  # of band_bytes, with what is copied on the way
 
 
 class ImageRows(Protocol):
@@ -39,7 +51,7 @@ KNOWN = (Serpent, Blocks, VSSBlock, GatedConvBlock, PatchMerging, PatchExpanding
 PLAIN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.ModuleList)
 
 
-def can_go_out_of_core(model: nn.Module) -> bool:
+def can_go_out_of_core(model: nn.Module) -> TypeGuard[Serpent]:
     """Whether `OutOfCore` takes the model: a Serpent as it was made, float32 on the CPU, with the native backend."""
     if type(model) is not Serpent or model.embed.weight.dtype != torch.float32:
         return False
@@ -49,6 +61,39 @@ def can_go_out_of_core(model: nn.Module) -> bool:
     with torch.inference_mode():
         sample = model.embed.weight.detach()
         return all(can_go_in_bands(sample, b.norm, b.in_proj, b.conv, b.scan_norm, b.out_proj) for b in blocks)
+
+
+def needed_bytes(model: Serpent, height: int, width: int, band_bytes: int, maps_in_memory: bool) -> int:
+    """The memory that a pass takes at its peak beside model, image and result."""
+    config = model.config
+    multiple, patch = config.size_multiple, config.patch_size
+    rows, columns = (-(-size // multiple) * multiple // patch for size in (height, width))
+    peak = maps = 0
+    for scale in range(len(config.depths_down) + 1):
+        channels = config.embed_channels * 2**scale
+        maps += 4 * channels * rows * columns
+        members = model.bottleneck if scale == len(config.depths_down) else model.down[scale]
+        blocks = [*members.children()]
+        states = 0
+        if blocks and isinstance(blocks[0], VSSBlock) and blocks[0].directions == 4:
+            bands = -(-rows // band_rows(rows, columns, block_numbers(blocks[0]), band_bytes))
+            segments = (bands if maps_in_memory else 0) + STATES_AT_ONCE
+            states = 4 * columns * blocks[0].A_log[0].numel() * segments if bands > 1 else 0
+        peak = max(peak, (maps if maps_in_memory else 0) + states)
+        rows, columns = rows // 2, columns // 2
+    return peak + int(BUFFERS_OF_BAND * band_bytes)
+
+
+def block_numbers(block: GatedConvBlock) -> int:
+    """How many numbers the buffers of a band hold for each of its pixels."""
+    inner = block.out_proj.in_features
+    return block.out_proj.out_features + 2 * inner + (block.x_proj.out_features if isinstance(block, VSSBlock) else 0)
+
+
+def band_rows(height: int, width: int, numbers: int, band_bytes: int) -> int:
+    """How many rows a band has, so that bands are about equal and their buffers take `band_bytes`, but two at least."""
+    count = max(2, band_bytes // (4 * numbers * width))
+    return -(-height // -(-height // count))
 
 
 class OutOfCore:
@@ -79,14 +124,16 @@ class OutOfCore:
     def stages(self) -> list[Stage]:
         """Each leaves the store with the maps that the next one needs."""
         model, scales = self._model, range(len(self._model.merge))
+
+        def blocks(scale: int, members: nn.Module) -> list[Stage]:
+            return [partial(self._block, scale, block) for block in members.children()]
+
         stages: list[Stage] = [self._embed]
         for s in scales:
-            stages += [lambda s=s, block=block: self._block(s, block) for block in model.down[s]]
-            stages.append(lambda s=s: self._merge(s))
-        stages += [lambda block=block: self._block(len(scales), block) for block in model.bottleneck]
+            stages += [*blocks(s, model.down[s]), partial(self._merge, s)]
+        stages += blocks(len(scales), model.bottleneck)
         for s in reversed(scales):
-            stages.append(lambda s=s: self._expand(s))
-            stages += [lambda s=s, block=block: self._block(s, block) for block in model.up[s]]
+            stages += [partial(self._expand, s), *blocks(s, model.up[s])]
         return [*stages, self._head]
 
     def _embed(self) -> None:
@@ -108,11 +155,9 @@ class OutOfCore:
             part = part.index_select(2, mirrored(torch.arange(self._width), image.width))
         return part
 
-    def _block(self, scale: int, block: GatedConvBlock) -> None:
+    def _block(self, scale: int, block: Any) -> None:
         old = self._store.get(map_name(scale))
-        inner = block.out_proj.in_features
-        numbers = old.channels + 2 * inner + (block.x_proj.out_features if isinstance(block, VSSBlock) else 0)
-        parts = list(self._bands(old, numbers))
+        parts = list(self._bands(old, block_numbers(block)))
         new = self._store.renewed(map_name(scale))
         if len(parts) == 1:
             new.write(0, block(old.read(0, old.height)[None], overwrite=True)[0])
@@ -167,8 +212,7 @@ class OutOfCore:
 
     def _bands(self, rows_of: FeatureMap, numbers: int) -> Iterator[tuple[int, int]]:
         """First and end of each band. numbers: those that its buffers hold for a pixel."""
-        count = max(2, self._band_bytes // (4 * numbers * rows_of.width))
-        count = -(-rows_of.height // -(-rows_of.height // count))  # of equal heights, nearly
+        count = band_rows(rows_of.height, rows_of.width, numbers, self._band_bytes)
         for first in range(0, rows_of.height, count):
             yield first, min(first + count, rows_of.height)
 

@@ -151,7 +151,8 @@ class VSSBlock(GatedConvBlock):
         self.D = nn.Parameter(torch.ones(directions, inner))
 
     def scan(self, a: Tensor) -> Tensor:
-        return selective_scan_2d(a, *self.rows(a), self.dt_weight, self.dt_bias, self.A, self.D)
+        dt_low, B, C = self.rows(a)
+        return selective_scan_2d(a, dt_low, B, C, self.dt_weight, self.dt_bias, self.A, self.D)
 
     def rows(self, a: Tensor) -> tuple[Tensor, ...]:
         """dt_low, B and C, (..., K, R or N), of a (..., D)."""

@@ -80,8 +80,8 @@ def scan_band(p: ScanProblem, states: Tensor) -> Tensor:
     """y (1, L, D) of a band of rows of one image, whose paths begin with `states` (segments, N, D).
 
     A segment is a stretch of a path within the band: all of it for orders along rows, a column of the band for those
-    along columns. Segments are numbered by direction, then in the direction's own order. In the place of `states`, dense
-    and of x's type, come those after the segments.
+    along columns. Segments are numbered by direction, then in the direction's own order. In the place of `states`,
+    dense and of x's type, come those after the segments.
     """
     y = p.x.new_empty(p.x.shape)
     run = _Run(p, backward=False, share_directions=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
+from serpent_ir.errors import (
+    CheckpointError,
+    DtypeError,
+    RestorationError,
+    ShapeError,
+    UnknownNameError,
+    out_of_memory_as,
+)
 from serpent_ir.models import ModelCard, find_weights, load_with_card
+from serpent_ir.models.out_of_core import ImageRows
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
+from serpent_ir.restoration.evaluation import Evaluation, Planner, run_in_parts
 from serpent_ir.restoration.pixels import to_pixels
 from serpent_ir.restoration.purpose import DEFAULT_TASK, degradation_of, named_task
+from serpent_ir.restoration.rows import EnlargedRows, SeenRows, TensorRows
 from serpent_ir.tasks import Degradation, enlarge
 
 if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` must not load
     from serpent_ir.images import FileOutcome, FolderSummary, Picture
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EXPLODED = 4.0
+"""How far outside of [0, 1] numbers of a lower precision may lie; those of a model that works are within 0.5 or so."""
 
 
 class Restorer:
@@ -35,6 +50,11 @@ class Restorer:
         is moved to `device` and put into evaluation mode as it is.
     device: None takes CUDA, else MPS, else the CPU.
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
+    precision: float32, or bfloat16 or float16 (torch's autocast). Parts of an image of which a model makes numbers that
+        are not finite, or lie more than 4 outside [0, 1], are computed again in float32, with a warning.
+    memory, way, tile, overlap: how images go through the model that are too large for one piece, see
+        `evaluation.Planner`. By default as memory allows: a Serpent on the CPU in bands, to the same result, other
+        models in overlapping tiles.
 
     The task decides what is done beside the model. Super-resolution: a small image comes in, is enlarged by bicubic
     interpolation and then restored, unless the model enlarges by itself. Inpainting: the image comes with a mask, and
@@ -51,9 +71,18 @@ class Restorer:
         model: str | Path | nn.Module | None = None,
         device: str | torch.device | None = None,
         backend: str | None = None,
+        *,
+        precision: str = "float32",
+        memory: int | None = None,
+        way: str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> None:
         self.device = resolve_device(device)
         self.backend = backend
+        if precision not in PRECISIONS:
+            raise UnknownNameError(f"unknown precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
+        self.precision = precision
         name, own = named_task(task)
         with use_backend(backend):  # an unknown name is refused here, not on the first image
             pass
@@ -79,6 +108,8 @@ class Restorer:
         self.enlarge = 1 if degradation is None or self.upscale > 1 else degradation.enlarge
         """How many times an image is enlarged before the model sees it."""
         self.model = model.to(self.device).eval()
+        with use_backend(backend):
+            self.planner = Planner(self.model, self.device, self.channels, memory, way, tile, overlap)
 
     def __call__(self, image: Tensor) -> Tensor:
         """Restore a tensor (C, H, W) or (B, C, H, W), floating point, nominally in [0, 1], any H, W >= 1.
@@ -102,19 +133,84 @@ class Restorer:
             raise DtypeError(f"an image of {image.dtype}", "floating point in [0, 1]", "Divide 8-bit values by 255.")
         size = f"{image.shape[-1]} x {image.shape[-2]} pixels"
         with out_of_memory_as(RestorationError, f"not enough memory on {self.device} for an image of {size}"):
-            batch = enlarge(image.reshape(-1, *image.shape[-3:]).to(self.device, torch.float32), factor)
-            with torch.inference_mode(), use_backend(self.backend):
-                restored = self._filled(batch) if self.channels == 4 else self.model(batch)
-            if not bool(torch.isfinite(restored).all()):
-                came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
-                raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
-            return restored.clamp(0, 1).reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
+            batch = image.reshape(-1, *image.shape[-3:])
+            height, width = factor * batch.shape[2], factor * batch.shape[3]
+            evaluation = self.planner.choose(len(batch), height, width)
+            if evaluation.way == "whole":
+                batch = enlarge(batch.to(self.device, torch.float32), factor)
+                restored = self._finished(self._run(self._seen(batch)), batch)
+            else:
+                restored = torch.stack([self._in_parts(one.float(), factor, evaluation) for one in batch])
+            return restored.reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
 
-    def _filled(self, batch: Tensor) -> Tensor:
-        """(B, 4, H, W) -> (B, 3, H, W): the model's values where the mask is 1, the image's own elsewhere."""
+    def _in_parts(self, image: Tensor, factor: int, evaluation: Evaluation) -> Tensor:
+        """One image (C, H, W) to (3, H', W'), finished."""
+        source: ImageRows = TensorRows(image)
+        height, width = (factor * self.upscale * size for size in image.shape[1:])
+        result = image.new_empty(3, height, width)
+
+        def write(first: int, rows: Tensor) -> None:
+            result[:, first : first + rows.shape[1]] = rows
+
+        self.run_rows(source, factor, write, evaluation)
+        return result
+
+    def run_rows(
+        self,
+        image: ImageRows,
+        factor: int,
+        write: Callable[[int, Tensor], None],
+        evaluation: Evaluation,
+        folder: Path | None = None,
+        on_stage: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """An image that is read row by row; `write` gets the rows of the result, in [0, 1], from top to bottom.
+
+        factor: how many times it is enlarged before the model sees it. folder: for feature maps on disk, those of the
+        same image that was begun and stopped are taken up. Raises RestorationError as calling does.
+        """
+        enlarged = EnlargedRows(image, factor) if factor > 1 else image
+
+        def finish(first: int, rows: Tensor) -> None:
+            known = enlarged.read(first, first + rows.shape[1])[None] if self.channels == 4 else rows
+            write(first, self._finished(rows[None], known)[0])
+
+        seen = SeenRows(enlarged, self._seen)
+        with use_backend(self.backend):
+            run_in_parts(self.model, self._run, seen, finish, evaluation, folder, on_stage)
+
+    def _seen(self, batch: Tensor) -> Tensor:
+        """What the model sees of (B, C, H, W): with a mask, nothing where the image is missing."""
+        if self.channels == 3:
+            return batch
         missing = batch[:, 3:] > 0.5
-        known = batch[:, :3].masked_fill(missing, 0)
-        return torch.where(missing, self.model(torch.cat([known, missing.to(batch.dtype)], dim=1)), known)
+        return torch.cat([batch[:, :3].masked_fill(missing, 0), missing.to(batch.dtype)], dim=1)
+
+    def _run(self, batch: Tensor) -> Tensor:
+        """The model on (B, C, H, W), float32; once more in float32 where a lower precision did not do."""
+        with torch.inference_mode(), use_backend(self.backend):
+            if self.precision != "float32":
+                with torch.autocast(self.device.type, PRECISIONS[self.precision]):
+                    output = self.model(batch.to(self.device)).float()
+                if bool(((output >= -EXPLODED) & (output <= 1 + EXPLODED)).all()):  # NaN is neither
+                    return output.to(batch.device)
+                warnings.warn(
+                    f"{batch.shape[-1]} x {batch.shape[-2]} pixels were computed again in float32: in {self.precision}"
+                    " the output was not finite or exploded",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            return self.model(batch.to(self.device)).to(batch.device)
+
+    def _finished(self, output: Tensor, batch: Tensor) -> Tensor:
+        """(B, 3, H, W) clipped to [0, 1]; with a mask, known pixels of `batch` as they were."""
+        if not bool(torch.isfinite(output).all()):
+            came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
+            raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
+        if self.channels == 4:
+            missing = batch[:, 3:] > 0.5
+            output = torch.where(missing, output, batch[:, :3])
+        return output.clamp(0, 1)
 
     def restore_picture(self, picture: Picture, name: str = "") -> Picture:
         """`picture` with its pixels restored; alpha, bit depth and metadata stay. `name` is for an error.

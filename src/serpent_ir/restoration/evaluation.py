@@ -1,0 +1,188 @@
+"""How an image goes through a model: in one piece, out of core, or in tiles, as memory allows."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from serpent_ir.efficiency.memory import affordable
+from serpent_ir.efficiency.pass_memory import pass_bytes
+from serpent_ir.errors import RangeError, RestorationError, UnknownNameError
+from serpent_ir.models.feature_maps import FileStore, MemoryStore, Store
+from serpent_ir.models.out_of_core import ImageRows, OutOfCore, can_go_out_of_core, needed_bytes
+from serpent_ir.models.serpent import Serpent
+from serpent_ir.restoration.tiles import run_in_tiles
+
+MEBIBYTE = 2**20
+WAYS = ("whole", "bands", "disk", "tiles")
+"""In the order in which they are tried: in one piece; out of core, its maps in memory; out of core, its maps in files;
+overlapping tiles. The first three give the same result, up to rounding."""
+
+OVERLAP = 128
+LARGEST_TILE = 2048
+SMALLEST_TILE = 2 * OVERLAP
+SMALL = 256 * 256
+"""Images of at most so many pixels are never worth an estimate."""
+BAND_BYTES = (16 * MEBIBYTE, 32 * MEBIBYTE, 64 * MEBIBYTE, 128 * MEBIBYTE, 256 * MEBIBYTE, 512 * MEBIBYTE)
+BYTES_OF_RESULT = 4 * 3 * 4  # for each pixel: three channels of float32, a few times over, while it is finished
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One of `WAYS`, with what belongs to it; `bytes`: the memory it is expected to take."""
+
+    way: str
+    bytes: int
+    band_bytes: int = 0
+    tile: int = 0
+    overlap: int = 0
+
+    def __str__(self) -> str:
+        text = {
+            "whole": "in one piece",
+            "bands": "in bands of rows, exactly",
+            "disk": "in bands of rows, exactly, with feature maps on disk",
+            "tiles": f"in tiles of {self.tile} with an overlap of {self.overlap} pixels",
+        }[self.way]
+        return f"{text}; {self.bytes / 1e9:.2g} GB expected"
+
+
+class Planner:
+    """Chooses for each size of image how it goes through `model`.
+
+    memory: bytes that may be taken; None: what is free when it is asked. way: one of `WAYS` to be taken in any case.
+    tile, overlap: of tiles; None: as large as memory allows, at most 2048, and 128.
+    Raises UnknownNameError for another way, RangeError for sizes that cannot be.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        channels: int,
+        memory: int | None = None,
+        way: str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> None:
+        self._model, self._device, self._channels = model, device, channels
+        self._memory, self._way, self._tile = memory, way, tile
+        self.overlap = OVERLAP if overlap is None else overlap
+        if way is not None and way not in WAYS:
+            raise UnknownNameError(f"no way {way!r} to put an image through a model", f"one of {', '.join(WAYS)}")
+        if memory is not None and memory <= 0:
+            raise RangeError(f"memory of {memory} bytes", "a positive number")
+        if self.overlap < 0 or (tile is not None and tile < max(2 * self.overlap, 1)):
+            raise RangeError(f"tiles of {tile} pixels with an overlap of {self.overlap}", "at least twice the overlap")
+        if way in ("bands", "disk") and not can_go_out_of_core(model):
+            raise RangeError(
+                "this model cannot be evaluated in bands here",
+                "a Serpent as it was made, on the CPU, with the native backend",
+                "Take tiles.",
+            )
+        self._estimate = lru_cache(maxsize=64)(lambda h, w: pass_bytes(model, channels, h, w))
+
+    def choose(self, batch: int, height: int, width: int) -> Evaluation:
+        """The first of `WAYS` that memory allows. Raises RestorationError when none fits."""
+        if self._way is None and batch * height * width <= SMALL:
+            return Evaluation("whole", 0)
+        free = self._memory if self._memory is not None else free_memory(self._device)
+        room = math.inf if free is None else free
+        result = BYTES_OF_RESULT * batch * height * width
+        if self._way in (None, "whole"):
+            needed = batch * self._estimate(height, width) + result
+            if self._way == "whole" or needed <= room:
+                return Evaluation("whole", needed)
+        if can_go_out_of_core(self._model):
+            for way in ("bands", "disk"):
+                if self._way in (None, way):
+                    needed, band_bytes = fewest_bytes(self._model, height, width, way == "bands")
+                    if self._way == way or needed + result <= room:
+                        return Evaluation(way, needed + result, band_bytes)
+        return self._tiles(height, width, room - result, result)
+
+    def _tiles(self, height: int, width: int, room: float, result: int) -> Evaluation:
+        tile = self._tile or LARGEST_TILE
+        needed = self._estimate(min(tile, height), min(tile, width))
+        while self._tile is None and needed > room and tile > SMALLEST_TILE:
+            tile //= 2
+            needed = self._estimate(min(tile, height), min(tile, width))
+        if needed > room:
+            raise RestorationError(
+                f"an image of {width} x {height} pixels needs {(needed + result) / 1e9:.2g} GB of memory,"
+                f" {max(room + result, 0) / 1e9:.2g} GB may be used",
+                "more memory",
+                "Free memory, or take a smaller model or image.",
+            )
+        return Evaluation("tiles", needed + result, tile=tile, overlap=min(self.overlap, tile // 2))
+
+
+def fewest_bytes(model: Serpent, height: int, width: int, maps_in_memory: bool) -> tuple[int, int]:
+    """The least memory that bands take, and the size of them for that."""
+    needed = {b: needed_bytes(model, height, width, b, maps_in_memory) for b in BAND_BYTES}
+    band_bytes = min(needed, key=needed.__getitem__)
+    return needed[band_bytes], band_bytes
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Nine tenths of the bytes that are free on a device; None where that is not known."""
+    if device.type == "cpu":
+        return affordable()
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(0.9 * (free + kept))
+    return None
+
+
+def run_in_parts(
+    model: nn.Module,
+    run: Callable[[Tensor], Tensor],
+    image: ImageRows,
+    write: Callable[[int, Tensor], None],
+    evaluation: Evaluation,
+    folder: Path | None = None,
+    on_stage: Callable[[int, int], None] | None = None,
+) -> None:
+    """One image, not in one piece; `write` gets the rows of the result from top to bottom, not clipped.
+
+    run: `model` on a tile (1, C, h, w). folder: for what is on disk; what is found there is continued. None: a
+    temporary folder. on_stage: is told how many stages of a pass out of core are done, and of how many.
+    """
+    if evaluation.way == "tiles":
+        config = getattr(model, "config", None)
+        multiple, upscale = getattr(config, "size_multiple", SMALLEST_TILE // 4), getattr(config, "upscale", 1)
+        return run_in_tiles(run, image, write, evaluation.tile, evaluation.overlap, multiple, upscale)
+    if evaluation.way == "bands":
+        return _run_out_of_core(model, image, write, MemoryStore(), evaluation, on_stage)
+    place = Path(tempfile.mkdtemp(prefix="serpent-")) if folder is None else folder
+    try:
+        _run_out_of_core(model, image, write, FileStore(place), evaluation, on_stage)
+    finally:
+        if folder is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _run_out_of_core(
+    model: nn.Module,
+    image: ImageRows,
+    write: Callable[[int, Tensor], None],
+    store: Store,
+    evaluation: Evaluation,
+    on_stage: Callable[[int, int], None] | None,
+) -> None:
+    assert can_go_out_of_core(model)
+    try:
+        OutOfCore(model, image, write, store, evaluation.band_bytes).run(on_stage)
+    except OSError as error:
+        raise RestorationError(
+            f"feature maps cannot be kept on disk ({error.strerror or error})", "a writable folder with free space"
+        ) from error
