@@ -199,7 +199,7 @@ def read_into(tensor: Tensor, path: Path, offset: int) -> None:
     """Fill a dense tensor with the bytes of a file from `offset` on. Raises OSError when the file ends before."""
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
-        rest = memoryview(tensor.view(-1).numpy()).cast("B")
+        rest = tensor.view(-1).numpy().data.cast("B")
         while rest:
             count = file.readinto(rest)
             if not count:
@@ -211,6 +211,6 @@ def write_from(tensor: Tensor, path: Path, offset: int) -> None:
     """Put the bytes of a dense tensor into a file, which is made if need be, from `offset` on. Raises OSError."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as file:
         file.seek(offset)
-        rest = memoryview(tensor.view(-1).numpy()).cast("B")
+        rest = tensor.view(-1).numpy().data.cast("B")
         while rest:
             rest = rest[file.write(rest) :]

@@ -119,7 +119,8 @@ class BandScan:
 
     def _problem(self, x: Tensor, dt_low: Tensor, B: Tensor, C: Tensor) -> ScanProblem:
         a, dt_weight, dt_bias, skip = self._parameters
-        maps = (tensor.flatten(0, 1).unsqueeze(0) for tensor in (x, dt_low, B, C))
-        problem = ScanProblem(*maps, a, dt_weight, dt_bias, skip, None, *x.shape[:2], True)
+        height, width, _ = x.shape
+        x, dt_low, B, C = (tensor.flatten(0, 1).unsqueeze(0) for tensor in (x, dt_low, B, C))
+        problem = ScanProblem(x, dt_low, B, C, a, dt_weight, dt_bias, skip, None, height, width, True)
         problem.check()
         return problem
