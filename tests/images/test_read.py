@@ -187,16 +187,6 @@ def test_huge_header_is_refused_before_memory_is_taken(tmp_path: Path, monkeypat
         read_image(path)
 
 
-def test_samples_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "science.tif"
-    pyvips.Image.new_from_array(np.zeros((4, 4, 3), np.float32)).tiffsave(str(path))
-    with pytest.raises(ImageReadError, match="float samples"):
-        read_image(path)
-    pyvips.Image.new_from_array(np.zeros((4, 4, 5), np.uint8)).copy(interpretation="srgb").tiffsave(str(path))
-    with pytest.raises(ImageReadError, match="5 channels"):
-        read_image(path)
-
-
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", Path("/dev/null")):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from serpent_ir.images.content_hash import content_hash
 from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, FolderContent, find_images, list_folder
+from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
-from serpent_ir.images.pixels import decode_picture, decode_pixels, encode_pixels, image_size, read_content
-from serpent_ir.images.read import read_image
+from serpent_ir.images.pixels import decode_pixels, encode_pixels, image_size, read_content
+from serpent_ir.images.read import decode_picture, read_image
 from serpent_ir.images.transform import (
     FileOutcome,
     FolderPlan,
@@ -18,7 +19,7 @@ from serpent_ir.images.transform import (
     transform_file,
     transform_folder,
 )
-from serpent_ir.images.write import write_image
+from serpent_ir.images.write import encode_picture, write_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -27,11 +28,13 @@ __all__ = [
     "FolderContent",
     "FolderPlan",
     "FolderSummary",
+    "OutputOptions",
     "Picture",
     "Transform",
     "content_hash",
     "decode_picture",
     "decode_pixels",
+    "encode_picture",
     "encode_pixels",
     "find_images",
     "image_size",

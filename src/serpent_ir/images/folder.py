@@ -8,13 +8,13 @@ from pathlib import Path
 
 from serpent_ir.errors import DataError
 
-WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif")
 """Suffixes (lower case) that `write_image` has a format for."""
 
-ALPHA_SUFFIXES = (".png", ".tif", ".tiff", ".webp")
+ALPHA_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".avif")
 """Those of them whose formats have an alpha channel."""
 
-IMAGE_SUFFIXES = (*WRITABLE_SUFFIXES, ".gif", ".avif")
+IMAGE_SUFFIXES = (*WRITABLE_SUFFIXES, ".gif")
 """Suffixes (lower case) that `find_images` takes for images and `read_image` reads."""
 
 

@@ -10,19 +10,25 @@ from torch import Tensor
 
 from serpent_ir.errors import DtypeError, RangeError, ShapeError
 
+BIT_DEPTHS = (8, 16, 32)
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One image.
 
-    pixels: float32 (3, H, W), red, green, blue, in [0, 1], coded as in the file (sRGB, or as the colour profile in
-        `metadata` says); a gray image is replicated to three channels.
+    pixels: float32 (3, H, W), red, green, blue, coded as in sRGB files, nominally in [0, 1]. What lies beyond are
+        colours that sRGB has not, by its curve continued (f(-x) = -f(x)), and the highlights of floating point files.
+        A gray image is replicated to three channels. Where `metadata` has a colour profile that is made of tables, the
+        pixels are coded as in the file.
     alpha: float32 (1, H, W) in [0, 1], not multiplied into the pixels, or None. Passed through, never restored.
-    bit_depth: 8 or 16, bits per channel of the file that was read, and of the file written where its format can.
+    bit_depth: 8, 16 or 32, bits per channel of the file that was read (16 for what has 10 or 12), and of the file
+        written where its format can; 32 stands for floating point.
     gray: the file has one colour channel, and is written back with one.
     metadata: header fields under their libvips names: `icc-profile-data`, `exif-data`, `xmp-data`, `iptc-data` (bytes
         as in the file), `xres` and `yres` (float, pixels per millimetre). The pixels are upright whatever orientation
-        EXIF or XMP name.
+        EXIF or XMP name. Into the colour profile the pixels are converted when they are written.
+    notes: for people, what reading did beyond decoding, such as "the first of 3 pages was read".
 
     Raises ShapeError, DtypeError or RangeError when a field is not of this form.
     """
@@ -32,6 +38,7 @@ class Picture:
     bit_depth: int = 8
     gray: bool = False
     metadata: Mapping[str, bytes | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_plane(self.pixels, channels=3, name="pixels")
@@ -42,8 +49,8 @@ class Picture:
                     f"alpha of {tuple(self.alpha.shape)} with pixels of {tuple(self.pixels.shape)}",
                     "equal heights and widths",
                 )
-        if self.bit_depth not in (8, 16):
-            raise RangeError(f"bit depth {self.bit_depth}", "8 or 16")
+        if self.bit_depth not in BIT_DEPTHS:
+            raise RangeError(f"bit depth {self.bit_depth}", "8, 16 or 32")
 
     @property
     def height(self) -> int:

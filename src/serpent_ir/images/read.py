@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyvips
 import torch
+from torch import Tensor
 
 from serpent_ir.errors import ImageReadError, RangeError, out_of_memory_as
+from serpent_ir.images.page_limit import check_pages
 from serpent_ir.images.picture import Picture
+from serpent_ir.images.tiff import begins_like_tiff, exif_of_tiff
+from serpent_ir.images.working_space import Conversion, Unconverted, conversion_of
 
 DEFAULT_MAX_PIXELS = 500_000_000
 MAX_PIXELS_VARIABLE = "SERPENT_MAX_PIXELS"
@@ -24,65 +30,177 @@ SIGNATURE = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF....WEBP|GIF8[79]a|....ftyp(?:avif|avis|mif1)", re.DOTALL
 )
 KEPT_FIELDS = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data")
-SAMPLE_TYPES = {"uchar": np.uint8, "ushort": np.uint16}
+SAMPLE_TYPES = {"uchar": np.uint8, "ushort": np.uint16, "uint": np.uint32, "float": np.float32}
+CMYK_TYPES = ("uchar", "ushort")
+BIT_DEPTHS = {np.uint8: 8, np.uint16: 16, np.uint32: 32, np.float32: 32}
+"""Of a picture, by its samples."""
 GRAY = ("b-w", "grey16")
-RGB = ("srgb", "rgb16")
+RGB = ("srgb", "rgb16", "scrgb")
 TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 
 def read_image(path: str | Path, max_pixels: int | None = None) -> Picture:
     """Decode a PNG, JPEG, TIFF, WebP, GIF or AVIF file completely.
 
-    The orientation tag is applied to the pixels, and becomes 1 when the picture is written. Palettes are expanded.
-    CMYK is converted to sRGB through its own profile (or a generic one), and that profile is dropped. Of an animation
-    or a file with several pages, the first is read. Samples v of b bits become v / (2^b - 1), so that writing them
-    back is exact. The content decides the format, not the suffix.
+    The content decides the format, not the suffix. The orientation tag is applied to the pixels, and becomes 1 when the
+    picture is written. Palettes are expanded. Integer samples v of b bits become v / (2^b - 1), so that writing them
+    back is exact; floating point is taken as it is. Colours of another profile than sRGB are converted to sRGB, without
+    clipping, and back when the picture is written. CMYK is converted to sRGB through its own profile (or a generic
+    one), and that profile is dropped. Of an animation or a file with several pages, the first is read. `Picture.notes`
+    says what was done beyond reading.
 
     max_pixels: refuse a header that announces more, before any memory is taken. None: the environment variable
         SERPENT_MAX_PIXELS, else 500 million.
 
     Raises ImageReadError when the file is missing, empty, not an image, truncated, damaged, too large (for `max_pixels`
-    or for the memory there is), or holds samples that are neither 8- nor 16-bit gray, RGB or CMYK.
+    or for the memory there is), has more than 10 000 pages, holds samples that are neither floating point nor unsigned
+    integers, or numbers that are not finite, or other colours than gray, RGB and CMYK.
     """
     path = Path(path)
-    limit = max_pixels if max_pixels is not None else max_pixels_from_environment()
     check_signature(path)
     with out_of_memory_as(ImageReadError, f"there is not enough memory to read {path}"):
-        return decode(path, limit)
+        try:
+            # Opened here because libvips takes UTF-8 names only, keeps files it has opened by name in a cache, and
+            # searches names for "[options]".
+            file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
+        with file:
+            return decode(file, path, max_pixels)
 
 
-def decode(path: Path, max_pixels: int) -> Picture:
-    """`read_image` of a file that begins like an image."""
-    try:
-        # Opened here because libvips takes UTF-8 names only, keeps files it has opened by name in a cache, and searches
-        # names for "[options]". The source has a copy of the descriptor.
-        with path.open("rb") as file:
-            source = pyvips.Source.new_from_descriptor(file.fileno())
-        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
-    except OSError as error:
-        raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
-    except pyvips.Error as error:
-        raise damaged(path, error) from error
-    check_header(path, image, max_pixels)
-    metadata = metadata_of(image)
+def decode_picture(content: bytes, name: str, max_pixels: int | None = None) -> Picture:
+    """`read_image` of a file's bytes. `name` is what errors call the file.
+
+    Raises ImageReadError as `read_image` does.
+    """
+    with out_of_memory_as(ImageReadError, f"there is not enough memory to read {name}"):
+        return decode(io.BytesIO(content), name, max_pixels)
+
+
+def decode(file: BinaryIO, name: Path | str, max_pixels: int | None) -> Picture:
+    """`read_image` of an unbuffered file, or of bytes in memory."""
+    exif, exif_notes = exif_beside(file)  # before libvips works with the file
+    image = opened(file, name, max_pixels)
+    metadata, notes = metadata_of(image), notes_of(image) + exif_notes
+    if exif is not None:
+        metadata["exif-data"] = exif
     if image.interpretation == "cmyk":
         metadata.pop("icc-profile-data", None)
-    return picture_from_samples(samples_of(path, image), orientation_of(image), metadata)
+
+    samples, maximum = samples_of(name, image)
+    samples = upright(samples, orientation_of(image))
+    if samples.dtype == np.float32 and not np.isfinite(samples).all():
+        raise ImageReadError(f"{name} holds numbers that are not finite", "finite numbers, 0 for black and 1 for white")
+    return picture_from_samples(samples, maximum, metadata, notes)
 
 
-def samples_of(name: Path | str, image: pyvips.Image) -> np.ndarray:
-    """All samples of an image whose header was checked: uint8 or uint16 (H, W, 1 to 4), not turned upright.
+def picture_from_samples(
+    samples: np.ndarray, maximum: int, metadata: dict[str, bytes | float], notes: list[str]
+) -> Picture:
+    """samples: (H, W, 1 to 4), upright, of which `maximum` is 1.0."""
+    values = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1), dtype=np.float32)).div_(maximum)
+    depth = BIT_DEPTHS[samples.dtype.type]
+    if depth == 32:
+        notes = notes + notes_of_floats(values)
+    gray = values.shape[0] <= 2
+    colours, alpha = values[: 1 if gray else 3], values[1 if gray else 3 :]
+    colours, metadata, more = in_working_space(colours, metadata)
+    return Picture(
+        pixels=colours.expand(3, -1, -1).contiguous(),
+        alpha=alpha.clone() if len(alpha) else None,
+        bit_depth=depth,
+        gray=gray,
+        metadata=metadata,
+        notes=(*notes, *more),
+    )
+
+
+def exif_beside(file: BinaryIO) -> tuple[bytes | None, list[str]]:
+    """EXIF of a TIFF file, which libvips leaves aside, and notes; nothing of any other file."""
+    file.seek(0)
+    if not begins_like_tiff(file.read(4)):
+        return None, []
+    try:
+        return exif_of_tiff(file), []
+    except ValueError as error:
+        return None, [f"its EXIF data are damaged and were left out ({error})"]
+
+
+def in_working_space(
+    colours: Tensor, metadata: dict[str, bytes | float]
+) -> tuple[Tensor, dict[str, bytes | float], list[str]]:
+    """float32 (1 or 3, H, W), as coded in the file -> as coded in sRGB; what is kept of the metadata; and notes."""
+    profile = metadata.get("icc-profile-data")
+    if not isinstance(profile, bytes):
+        return colours, metadata, []
+    conversion = conversion_of(profile, len(colours))
+    if isinstance(conversion, Conversion):
+        note = "converted from the colours of its profile to sRGB; they are converted back when it is written"
+        return conversion.to_srgb(colours), metadata, [note]
+    if conversion is Unconverted.TABLES:
+        return colours, metadata, ["its colour profile is made of tables; its values were taken as if they were sRGB"]
+    if conversion is Unconverted.UNUSABLE:
+        kept = {name: value for name, value in metadata.items() if name != "icc-profile-data"}
+        return colours, kept, ["its colour profile is damaged or for other channels, and was left out; sRGB is assumed"]
+    return colours, metadata, []
+
+
+def opened(file: BinaryIO, name: Path | str, max_pixels: int | None) -> pyvips.Image:
+    """The image with its header read and checked, and not decoded yet. Raises ImageReadError.
+
+    file: unbuffered, or bytes in memory; it must stay open, and where it is, until the image is decoded.
+    """
+    limit = max_pixels if max_pixels is not None else max_pixels_from_environment()
+    file.seek(0)
+    if not SIGNATURE.match(file.read(16)):
+        raise ImageReadError(f"{name} is not an image of a known format", FORMATS)
+    check_pages(file, name)
+    file.seek(0)
+    try:
+        if isinstance(file, io.BytesIO):
+            source = pyvips.Source.new_from_memory(file.getvalue())
+        else:
+            source = pyvips.Source.new_from_descriptor(file.fileno())  # a copy of it, at the same place in the file
+        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+    except pyvips.Error as error:
+        raise damaged(name, error) from error
+    check_header(name, image, limit)
+    return image
+
+
+def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
+    """All samples of an image whose header was checked, (H, W, 1 to 4), not turned upright, and which of them is 1.0.
 
     CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged.
     """
+    maximum = {"uchar": 255, "ushort": 65535, "uint": 2**32 - 1}.get(image.format, 1)
+    if image.get("vips-loader").startswith("heif") and image.format == "ushort":
+        bits = image.get("bits-per-sample")  # 10 or 12, the upper ones
+        maximum = ((1 << bits) - 1) << (16 - bits)
     try:
         if image.interpretation == "cmyk":
-            depth = 8 if image.format == "uchar" else 16
-            image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+            image = cmyk_to_srgb(image)
         content = image.write_to_memory()
     except pyvips.Error as error:
         raise damaged(name, error) from error
-    return np.frombuffer(content, SAMPLE_TYPES[image.format]).reshape(image.height, image.width, image.bands)
+    samples = np.frombuffer(content, SAMPLE_TYPES[image.format])
+    return samples.reshape(image.height, image.width, image.bands), maximum
+
+
+def cmyk_to_srgb(image: pyvips.Image) -> pyvips.Image:
+    """The same samples for alpha, which libvips would damage in 16 bits."""
+    depth = 8 if image.format == "uchar" else 16
+    colours = image.extract_band(0, n=4).icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+    return colours if image.bands == 4 else colours.bandjoin(image.extract_band(4))
+
+
+def notes_of_floats(values: Tensor) -> list[str]:
+    """Says so when some lie outside [0, 1]."""
+    lowest, highest = values.amin().item(), values.amax().item()
+    if lowest >= 0 and highest <= 1:
+        return []
+    return [f"its values lie between {lowest:g} and {highest:g}, where 0 is black and 1 is white"]
 
 
 def max_pixels_from_environment() -> int:
@@ -127,8 +245,10 @@ def check_header(path: Path | str, image: pyvips.Image, max_pixels: int) -> None
             f"If the file is to be trusted, raise the limit by the environment variable {MAX_PIXELS_VARIABLE}"
             " or the argument max_pixels.",
         )
-    if image.format not in SAMPLE_TYPES:
-        raise ImageReadError(f"{path} has {image.format} samples", "unsigned samples of 8 or 16 bits")
+    cmyk = image.interpretation == "cmyk"
+    if image.format not in (CMYK_TYPES if cmyk else SAMPLE_TYPES):
+        expected = "unsigned samples of 8 or 16 bits" if cmyk else "unsigned or floating point samples"
+        raise ImageReadError(f"{path} has {image.format} samples{' of CMYK' if cmyk else ''}", expected)
     colour_bands = {"cmyk": 4, **dict.fromkeys(GRAY, 1), **dict.fromkeys(RGB, 3)}.get(image.interpretation)
     if colour_bands is None or image.bands not in (colour_bands, colour_bands + 1):
         raise ImageReadError(
@@ -145,25 +265,16 @@ def metadata_of(image: pyvips.Image) -> dict[str, bytes | float]:
     return metadata
 
 
+def notes_of(image: pyvips.Image) -> list[str]:
+    """What the header tells that people should know."""
+    pages = image.get("n-pages") if image.get_typeof("n-pages") else 1
+    notes = [f"the first of {pages} pages was read"] if pages > 1 else []
+    return notes + (["converted from CMYK to sRGB"] if image.interpretation == "cmyk" else [])
+
+
 def orientation_of(image: pyvips.Image) -> int:
     """The EXIF orientation, 1 (upright) when the file has none."""
     return image.get("orientation") if image.get_typeof("orientation") else 1
-
-
-def picture_from_samples(samples: np.ndarray, orientation: int, metadata: dict[str, bytes | float]) -> Picture:
-    """samples: uint8 or uint16, (H, W, 1 to 4), as decoded, before the orientation is applied."""
-    maximum = np.iinfo(samples.dtype).max
-    samples = upright(samples, orientation)
-    values = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1), dtype=np.float32)).div_(maximum)
-    gray = values.shape[0] <= 2
-    colours = 1 if gray else 3
-    return Picture(
-        pixels=values[:colours].expand(3, -1, -1).contiguous(),
-        alpha=values[colours:].clone() if values.shape[0] > colours else None,
-        bit_depth=8 if maximum == 255 else 16,
-        gray=gray,
-        metadata=metadata,
-    )
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
@@ -181,6 +292,11 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def damaged(path: Path | str, error: pyvips.Error) -> ImageReadError:
+    if "samples out of range" in error.detail:
+        return ImageReadError(
+            f"{path} holds samples of a kind that is not read, or too many channels",
+            "integers of 1 to 32 bits, floating point of 32 bits",
+        )
     return ImageReadError(
         f"{path} is truncated or damaged ({reason_of(error)})", "a whole image file", "Copy or export it once more."
     )

@@ -1,10 +1,11 @@
-"""Picture -> image file."""
+"""Picture -> image file, or the bytes of one."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,44 +16,81 @@ from torch import Tensor
 from serpent_ir.errors import ImageWriteError, out_of_memory_as
 from serpent_ir.files import replacing
 from serpent_ir.images.folder import WRITABLE_SUFFIXES
+from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import reason_of
+from serpent_ir.images.tiff import tiff_with_exif
+from serpent_ir.images.working_space import Conversion, Unconverted, conversion_of
+
+log = logging.getLogger(__name__)
 
 ORIENTATION_IN_XMP = re.compile(rb"""(tiff:Orientation(?:=["']|>)\s*)[1-8]""")
+LARGEST_CLASSIC_TIFF = 3_900_000_000
+AVIF_EFFORT = 2
+"""0 to 9; the usual 4 takes four to eight times as long for files that are 2 % smaller at best."""
 
 
-def write_image(picture: Picture, path: str | Path) -> None:
-    """Write `picture` in the format that the suffix of `path` names; PNG, TIFF and WebP without loss.
+def write_image(picture: Picture, path: str | Path, options: OutputOptions | None = None) -> None:
+    """Write `picture` in the format that the suffix of `path` names; without loss in all but JPEG.
 
-    .png: 8 or 16 bits. .tif, .tiff: 8 or 16 bits, deflate. .webp: lossless, 8 bits, always RGB. .jpg, .jpeg: quality
-    95, 4:4:4, 8 bits, no alpha. Values are clipped to [0, 1] and rounded to the nearest sample; 16-bit pictures are
-    rounded to 8 bits where the format has no more. A gray picture is written with one channel, the mean of the three.
-    The orientation tag is 1. Colour profile, EXIF, XMP and resolution are written where libvips can (it puts no EXIF
-    into TIFF, and no resolution into WebP other than through EXIF).
+    .png: 8 or 16 bits. .tif, .tiff: 8, 16 or 32 bits (floating point), deflate. .webp: 8 bits, always RGB. .avif: 8 or
+    12 bits, always RGB. .jpg, .jpeg: quality 95, 4:4:4, 8 bits, no alpha. `options` may ask for another quality or bit
+    depth, which is else the picture's or, where the format has no such depth, the next one below; and for a format,
+    where the name of the file has none of these suffixes.
+
+    Pixels are converted into the picture's colour profile, if it has one; where the format cannot have it (a gray
+    profile in WebP and AVIF), the file is in sRGB. Values are clipped to [0, 1] and rounded to the nearest sample; in
+    floating point files they stay as they are. A gray picture is written with one channel, the mean of the three. The
+    orientation tag is 1. Colour profile, EXIF, XMP and resolution are written where the format has a place for them
+    (WebP and AVIF have none for the resolution other than EXIF). What is damaged among them is left out with a warning.
+    Equal pictures and options give equal bytes, with equal versions of the libraries.
 
     The file appears whole or not at all: it is written under a temporary name in the same folder, then renamed. A file
     that was there before is replaced only on success, and its permissions are kept. Missing folders are made.
 
-    Raises ImageWriteError when the suffix has no format, pixels or alpha are not finite, a JPEG would lose an alpha
-    channel that is not fully opaque, or the file cannot be written.
+    Raises ImageWriteError when the suffix has no format, or another than `options.suffix`, pixels or alpha are
+    not finite, a JPEG would lose an alpha channel that is not fully opaque, memory does not suffice, or the file cannot
+    be written.
     """
-    path = Path(path)
-    check_writable_suffix(path)
-    save = SAVERS[path.suffix.lower()]
+    path, options = Path(path), options or OutputOptions()
+    suffix = path.suffix.lower()
+    if options.suffix is None:
+        check_writable_suffix(path)
+    elif suffix not in WRITABLE_SUFFIXES:
+        suffix = options.suffix
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            out_of_memory_as(ImageWriteError, f"there is not enough memory to write {path}"),
-            replacing(path) as temporary,
-            temporary.open("wb+") as file,  # libvips takes names in UTF-8 only, descriptors of any file
-        ):
-            save(picture, pyvips.Target.new_to_descriptor(file.fileno()))
-    except ImageWriteError:
-        raise
-    except pyvips.Error as error:
-        raise ImageWriteError(f"{path} cannot be written ({reason_of(error)})") from error
+        with replacing(path) as temporary:
+            temporary.write_bytes(encode_picture(picture, suffix, options))
+    except ImageWriteError as error:
+        raise ImageWriteError(f"{path} cannot be written: {error.came}", error.expected, error.remedy) from error
     except OSError as error:
         raise ImageWriteError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def encode_picture(picture: Picture, suffix: str, options: OutputOptions | None = None) -> bytes:
+    """What `write_image` writes into a file of that suffix (".png", ...), for pipes and remote stores.
+
+    Raises ImageWriteError as `write_image` does.
+    """
+    options = options or OutputOptions()
+    if suffix not in SAVERS:
+        raise ImageWriteError(f"cannot write the format {suffix!r}", f"a suffix among {', '.join(WRITABLE_SUFFIXES)}")
+    saver = SAVERS[suffix]
+    if SAVERS[options.suffix or suffix] is not saver:
+        raise ImageWriteError(f"the name says {suffix}, the format asked for is {options.suffix}", "a name that fits")
+    if not saver.alpha:
+        picture = without_alpha(picture)
+    wanted = options.bit_depth or picture.bit_depth
+    bits = max(depth for depth in saver.depths if depth <= wanted)
+    target = pyvips.Target.new_to_memory()
+    with out_of_memory_as(ImageWriteError, "there is not enough memory to write the picture"):
+        try:
+            saver.save(vips_image(picture, bits, gray=picture.gray and saver.gray), target, options.quality)
+        except pyvips.Error as error:
+            raise ImageWriteError(f"libvips cannot make a {suffix} file of it ({reason_of(error)})") from error
+        content = bytes(target.get("blob"))
+        return with_exif(content, picture) if saver is TIFF else content
 
 
 def check_writable_suffix(path: Path) -> None:
@@ -61,56 +99,76 @@ def check_writable_suffix(path: Path) -> None:
         raise ImageWriteError(f"cannot write {path}", f"a suffix among {', '.join(WRITABLE_SUFFIXES)}")
 
 
-def save_png(picture: Picture, target: pyvips.Target) -> None:
-    vips_image(picture, picture.bit_depth).pngsave_target(target)
+def save_png(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
+    image.pngsave_target(target)
 
 
-def save_tiff(picture: Picture, target: pyvips.Target) -> None:
-    vips_image(picture, picture.bit_depth).tiffsave_target(target, compression="deflate", predictor="horizontal")
+def save_tiff(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
+    predictor = "float" if image.format == "float" else "horizontal"
+    size = image.width * image.height * image.bands * {"uchar": 1, "ushort": 2, "float": 4}[image.format]
+    image.tiffsave_target(target, compression="deflate", predictor=predictor, bigtiff=size > LARGEST_CLASSIC_TIFF)
 
 
-def save_jpeg(picture: Picture, target: pyvips.Target) -> None:
+def save_jpeg(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
+    image.jpegsave_target(target, Q=95 if quality is None else quality, subsample_mode="off", optimize_coding=True)
+
+
+def save_webp(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
+    if quality is None:
+        image.webpsave_target(target, lossless=True, exact=True)
+    else:
+        image.webpsave_target(target, Q=quality, alpha_q=quality, smart_subsample=True)
+
+
+def save_avif(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
+    strength = {"lossless": True} if quality is None else {"Q": quality, "subsample_mode": "off"}
+    bits = 8 if image.format == "uchar" else 12
+    image.heifsave_target(target, compression="av1", bitdepth=bits, effort=AVIF_EFFORT, **strength)
+
+
+@dataclass(frozen=True)
+class Saver:
+    """One format. depths: bits per channel that it has, 32 for floating point; gray, alpha: whether it has these."""
+
+    save: Callable[[pyvips.Image, pyvips.Target, int | None], None]
+    depths: tuple[int, ...]
+    gray: bool = True
+    alpha: bool = True
+
+
+PNG = Saver(save_png, (8, 16))
+JPEG = Saver(save_jpeg, (8,), alpha=False)
+TIFF = Saver(save_tiff, (8, 16, 32))
+WEBP = Saver(save_webp, (8,), gray=False)
+AVIF = Saver(save_avif, (8, 12), gray=False)
+SAVERS = {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".tif": TIFF, ".tiff": TIFF, ".webp": WEBP, ".avif": AVIF}
+
+
+def without_alpha(picture: Picture) -> Picture:
+    """The picture for a format that has no alpha. Raises ImageWriteError when some of it is transparent."""
     if picture.alpha is not None and not bool((picture.alpha == 1).all()):
         raise ImageWriteError(
             "a picture with transparency cannot be a JPEG file",
             "a format with an alpha channel",
-            "Write .png, .tif or .webp.",
+            "Write .png, .tif, .webp or .avif.",
         )
-    opaque = vips_image(replace(picture, alpha=None), 8)
-    opaque.jpegsave_target(target, Q=95, subsample_mode="off", optimize_coding=True)
+    return replace(picture, alpha=None)
 
 
-def save_webp(picture: Picture, target: pyvips.Target) -> None:
-    image = vips_image(picture, 8)
-    profile = picture.metadata.get("icc-profile-data")
-    if isinstance(profile, bytes) and profile[16:20] == b"GRAY":  # the file will be RGB, where this profile is invalid
-        image = image.icc_transform("srgb", embedded=True)
-    image.webpsave_target(target, lossless=True, exact=True)
-
-
-SAVERS: dict[str, Callable[[Picture, pyvips.Target], None]] = {
-    ".png": save_png,
-    ".jpg": save_jpeg,
-    ".jpeg": save_jpeg,
-    ".tif": save_tiff,
-    ".tiff": save_tiff,
-    ".webp": save_webp,
-}
-
-
-def vips_image(picture: Picture, bits: int) -> pyvips.Image:
-    """The picture as unsigned samples of `bits`, one or three colour channels and alpha, with its metadata attached."""
+def vips_image(picture: Picture, bits: int, gray: bool) -> pyvips.Image:
+    """The picture as samples of `bits`, one or three colour channels and alpha, with its metadata attached."""
     for name, plane in (("pixels", picture.pixels), ("alpha", picture.alpha)):
         if plane is not None and not bool(torch.isfinite(plane).all()):
             raise ImageWriteError(f"the {name} of the picture are not finite", "numbers in [0, 1]")
-    channels = [picture.pixels.mean(dim=0, keepdim=True) if picture.gray else picture.pixels]
-    if picture.alpha is not None:
-        channels.append(picture.alpha)
+    colours = mean_of_channels(picture.pixels) if picture.gray else picture.pixels
+    colours, fields = in_profile(colours, dict(picture.metadata), gray)
+    if picture.gray and not gray:
+        colours = colours.expand(3, -1, -1)
+    channels = [colours] if picture.alpha is None else [colours, picture.alpha]
     image = pyvips.Image.new_from_array(to_samples(torch.cat(channels), bits))
-    names = {(True, 8): "b-w", (True, 16): "grey16", (False, 8): "srgb", (False, 16): "rgb16"}
-    fields = dict(picture.metadata)
+    names = {8: ("srgb", "b-w"), 32: ("scrgb", "b-w")}.get(bits, ("rgb16", "grey16"))
     image = image.copy(
-        interpretation=names[picture.gray, bits],
+        interpretation=names[gray],
         xres=fields.pop("xres", image.xres),
         yres=fields.pop("yres", image.yres),
     )
@@ -122,8 +180,53 @@ def vips_image(picture: Picture, bits: int) -> pyvips.Image:
     return image
 
 
+def mean_of_channels(pixels: Tensor) -> Tensor:
+    """(3, H, W) -> (1, H, W), exact where the channels are equal."""
+    red = pixels[:1]
+    return red + (pixels[1:] - red).sum(dim=0, keepdim=True) / 3
+
+
+def in_profile(
+    colours: Tensor, fields: dict[str, bytes | float], gray: bool
+) -> tuple[Tensor, dict[str, bytes | float]]:
+    """Colours of a picture, (1 or 3, H, W), as coded in its profile, and its metadata for a file that is gray or not.
+
+    A profile that the file cannot have is left out: the colours are those of sRGB.
+    """
+    profile = fields.get("icc-profile-data")
+    if not isinstance(profile, bytes):
+        return colours, fields
+    conversion = conversion_of(profile, len(colours))
+    if len(colours) == 1 and not gray:
+        fields["icc-profile-data"] = pyvips.Operation.call("profile_load", "srgb")
+    elif isinstance(conversion, Conversion):
+        colours = conversion.from_srgb(colours)
+    elif conversion is Unconverted.UNUSABLE:
+        log.warning("a colour profile that is damaged or for other channels was left out; the file is in sRGB")
+        del fields["icc-profile-data"]
+    return colours, fields
+
+
+def with_exif(tiff: bytes, picture: Picture) -> bytes:
+    """A TIFF file with the picture's EXIF, which libvips leaves out."""
+    exif = picture.metadata.get("exif-data")
+    if not isinstance(exif, bytes):
+        return tiff
+    try:
+        return tiff_with_exif(tiff, exif, picture.width, picture.height)
+    except ValueError as error:
+        log.warning("EXIF data were left out of a TIFF file: %s", error)
+        return tiff
+
+
 def to_samples(values: Tensor, bits: int) -> np.ndarray:
-    """float (C, H, W) in [0, 1] -> uint8 or uint16 (H, W, C): clipped, times 2^bits - 1, rounded to nearest."""
+    """float32 (C, H, W) -> (H, W, C): clipped to [0, 1], times 2^bits - 1, rounded to nearest, for up to 16 bits.
+
+    8 bits are uint8; 12 and 16 bits uint16, of which 12 are the upper ones; 32 bits float32 as they are.
+    """
+    planes = values.detach().cpu()
+    if bits == 32:
+        return planes.permute(1, 2, 0).contiguous().numpy()
     maximum = (1 << bits) - 1
-    rounded = values.detach().cpu().clamp(0, 1).mul(maximum).round().permute(1, 2, 0).contiguous().numpy()
-    return rounded.astype(np.uint8 if bits == 8 else np.uint16)
+    rounded = planes.clamp(0, 1).mul(maximum).round().permute(1, 2, 0).contiguous().numpy()
+    return rounded.astype(np.uint8) if bits == 8 else rounded.astype(np.uint16) << (16 - bits)
