@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from serpent_ir.errors import ImageReadError
 from serpent_ir.images import Picture, decode_picture, encode_picture, read_image
-from serpent_ir.images.tiff import MAX_EXIF, tiff_with_exif
+from serpent_ir.images.tiff import MAX_EXIF, add_exif
 
 MAKE, ORIENTATION, EXPOSURE, TAKEN, MAKER_NOTE, WIDTH, HEIGHT = 271, 274, 0x829A, 0x9003, 0x927C, 0xA002, 0xA003
 EXIF, GPS = 0x8769, 0x8825
@@ -38,6 +38,12 @@ def exif_block(order: str, note: bytes = b"maker" * 9) -> bytes:
     }
     exif._ifds[GPS] = {1: "N", 2: (48.0, 51.0, 29.5)}
     return exif.tobytes()
+
+
+def tiff_with_exif(tiff: bytes, exif: bytes, width: int, height: int) -> bytes:
+    file = io.BytesIO(tiff)
+    add_exif(file, exif, width, height)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -80,19 +80,27 @@ def decode_picture(content: bytes, name: str, max_pixels: int | None = None) -> 
 
 def decode(file: BinaryIO, name: Path | str, max_pixels: int | None) -> Picture:
     """`read_image` of an unbuffered file, or of bytes in memory."""
-    exif, exif_notes = exif_beside(file)  # before libvips works with the file
+    metadata, notes = header_facts(file, name, max_pixels)
+    image = opened(file, name, max_pixels)
+    samples, maximum = samples_of(name, image)
+    samples = upright(samples, orientation_of(image))
+    if samples.dtype == np.float32 and not np.isfinite(samples).all():
+        raise ImageReadError(f"{name} holds numbers that are not finite", "finite numbers, 0 for black and 1 for white")
+    return picture_from_samples(samples, maximum, metadata, notes)
+
+
+def header_facts(
+    file: BinaryIO, name: Path | str, max_pixels: int | None
+) -> tuple[dict[str, bytes | float], list[str]]:
+    """The metadata of a picture, and what there is to say of its file. Raises ImageReadError as `opened` does."""
+    exif, exif_notes = exif_beside(file)
     image = opened(file, name, max_pixels)
     metadata, notes = metadata_of(image), notes_of(image) + exif_notes
     if exif is not None:
         metadata["exif-data"] = exif
     if image.interpretation == "cmyk":
         metadata.pop("icc-profile-data", None)
-
-    samples, maximum = samples_of(name, image)
-    samples = upright(samples, orientation_of(image))
-    if samples.dtype == np.float32 and not np.isfinite(samples).all():
-        raise ImageReadError(f"{name} holds numbers that are not finite", "finite numbers, 0 for black and 1 for white")
-    return picture_from_samples(samples, maximum, metadata, notes)
+    return metadata, notes
 
 
 def picture_from_samples(
@@ -146,10 +154,11 @@ def in_working_space(
     return colours, metadata, []
 
 
-def opened(file: BinaryIO, name: Path | str, max_pixels: int | None) -> pyvips.Image:
+def opened(file: BinaryIO, name: Path | str, max_pixels: int | None, access: str = "sequential") -> pyvips.Image:
     """The image with its header read and checked, and not decoded yet. Raises ImageReadError.
 
-    file: unbuffered, or bytes in memory; it must stay open, and where it is, until the image is decoded.
+    file: unbuffered, or bytes in memory; it must stay open, and where it is, until the image is decoded. access:
+    "sequential", from top to bottom, or "random".
     """
     limit = max_pixels if max_pixels is not None else max_pixels_from_environment()
     file.seek(0)
@@ -162,7 +171,7 @@ def opened(file: BinaryIO, name: Path | str, max_pixels: int | None) -> pyvips.I
             source = pyvips.Source.new_from_memory(file.getvalue())
         else:
             source = pyvips.Source.new_from_descriptor(file.fileno())  # a copy of it, at the same place in the file
-        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+        image = pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
     except pyvips.Error as error:
         raise damaged(name, error) from error
     check_header(name, image, limit)
@@ -174,18 +183,26 @@ def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
 
     CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged.
     """
-    maximum = {"uchar": 255, "ushort": 65535, "uint": 2**32 - 1}.get(image.format, 1)
-    if image.get("vips-loader").startswith("heif") and image.format == "ushort":
-        bits = image.get("bits-per-sample")  # 10 or 12, the upper ones
-        maximum = ((1 << bits) - 1) << (16 - bits)
+    maximum = maximum_of(image)
     try:
-        if image.interpretation == "cmyk":
-            image = cmyk_to_srgb(image)
+        image = to_rgb_or_gray(image)
         content = image.write_to_memory()
     except pyvips.Error as error:
         raise damaged(name, error) from error
     samples = np.frombuffer(content, SAMPLE_TYPES[image.format])
     return samples.reshape(image.height, image.width, image.bands), maximum
+
+
+def maximum_of(image: pyvips.Image) -> int:
+    """The sample that stands for 1.0."""
+    if image.get("vips-loader").startswith("heif") and image.format == "ushort":
+        bits = image.get("bits-per-sample")  # 10 or 12, the upper ones
+        return ((1 << bits) - 1) << (16 - bits)
+    return {"uchar": 255, "ushort": 65535, "uint": 2**32 - 1}.get(image.format, 1)
+
+
+def to_rgb_or_gray(image: pyvips.Image) -> pyvips.Image:
+    return cmyk_to_srgb(image) if image.interpretation == "cmyk" else image
 
 
 def cmyk_to_srgb(image: pyvips.Image) -> pyvips.Image:

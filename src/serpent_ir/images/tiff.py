@@ -110,13 +110,13 @@ def exif_of_tiff(file: BinaryIO) -> bytes | None:
     return exif
 
 
-def tiff_with_exif(tiff: bytes, exif: bytes, width: int, height: int) -> bytes:
-    """A TIFF file of one page with an EXIF block appended to it; width and height: of its picture.
+def add_exif(file: BinaryIO, exif: bytes, width: int, height: int) -> None:
+    """Append an EXIF block to a TIFF file of one page; width and height: of its picture.
 
-    What the file says itself goes before what the block says. Raises ValueError when the block is damaged, or the file
-    is a BigTIFF file.
+    What the file says itself goes before what the block says. Raises ValueError, before anything is written, when the
+    block is damaged, or the file is a BigTIFF file.
     """
-    file, block = io.BytesIO(tiff), io.BytesIO(exif.removeprefix(PREFIX))
+    block = io.BytesIO(exif.removeprefix(PREFIX))
     layout, place = header_of(file)
     source, start = header_of(block)
     if layout.big or source.big:
@@ -126,14 +126,17 @@ def tiff_with_exif(tiff: bytes, exif: bytes, width: int, height: int) -> bytes:
     photograph = told.get(EXIF)
     if isinstance(photograph, Mapping):
         sides = {tag: side for tag, side in ((WIDTH, width), (HEIGHT, height)) if tag in photograph}
-        size = {tag: Entry(4, struct.pack(layout.order + "I", side)) for tag, side in sides.items()}
-        told = {**told, EXIF: {**photograph, **size}}
+        entries = {tag: Entry(4, struct.pack(layout.order + "I", side)) for tag, side in sides.items()}
+        told = {**told, EXIF: {**photograph, **entries}}
     (count,) = layout.count.unpack(bytes_at(file, place, layout.count.size))
     raw = bytes_at(file, place + 2, count * 12)
     own = {struct.unpack_from(layout.order + "H", raw, at)[0]: raw[at : at + 12] for at in range(0, len(raw), 12)}
-    end = len(tiff) + len(tiff) % 2
+    size = file.seek(0, os.SEEK_END)
+    end = size + size % 2
     directory = written_directory({tag: entry for tag, entry in told.items() if tag not in own}, end, layout.order, own)
-    return b"".join((tiff[:4], struct.pack(layout.order + "I", end), tiff[8:].ljust(end - 8, b"\0"), directory))
+    file.write(b"\0" * (end - size) + directory)
+    file.seek(4)
+    file.write(struct.pack(layout.order + "I", end))
 
 
 def read_directory(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyvips
@@ -19,7 +21,7 @@ from serpent_ir.images.folder import WRITABLE_SUFFIXES
 from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import reason_of
-from serpent_ir.images.tiff import tiff_with_exif
+from serpent_ir.images.tiff import add_exif
 from serpent_ir.images.working_space import Conversion, Unconverted, conversion_of
 
 log = logging.getLogger(__name__)
@@ -53,11 +55,7 @@ def write_image(picture: Picture, path: str | Path, options: OutputOptions | Non
     be written.
     """
     path, options = Path(path), options or OutputOptions()
-    suffix = path.suffix.lower()
-    if options.suffix is None:
-        check_writable_suffix(path)
-    elif suffix not in WRITABLE_SUFFIXES:
-        suffix = options.suffix
+    suffix = suffix_of(path, options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -68,29 +66,45 @@ def write_image(picture: Picture, path: str | Path, options: OutputOptions | Non
         raise ImageWriteError(f"{path} cannot be written ({error.strerror})") from error
 
 
+def suffix_of(path: Path, options: OutputOptions) -> str:
+    """That of the format in which a file is written: the name's, else that of `options`. Raises ImageWriteError."""
+    suffix = path.suffix.lower()
+    if options.suffix is None:
+        check_writable_suffix(path)
+    return suffix if suffix in WRITABLE_SUFFIXES or options.suffix is None else options.suffix
+
+
 def encode_picture(picture: Picture, suffix: str, options: OutputOptions | None = None) -> bytes:
     """What `write_image` writes into a file of that suffix (".png", ...), for pipes and remote stores.
 
     Raises ImageWriteError as `write_image` does.
     """
-    options = options or OutputOptions()
+    saver, bits = saver_for(suffix, options or OutputOptions(), picture.bit_depth)
+    quality = None if options is None else options.quality
+    if not saver.alpha:
+        picture = without_alpha(picture)
+    target = pyvips.Target.new_to_memory()
+    with out_of_memory_as(ImageWriteError, "there is not enough memory to write the picture"):
+        try:
+            saver.save(vips_image(picture, bits, gray=picture.gray and saver.gray), target, quality)
+        except pyvips.Error as error:
+            raise ImageWriteError(f"libvips cannot make a {suffix} file of it ({reason_of(error)})") from error
+        content = bytes(target.get("blob"))
+        return with_exif(content, picture) if saver is TIFF else content
+
+
+def saver_for(suffix: str, options: OutputOptions, depth: int) -> tuple[Saver, int]:
+    """The format of a suffix, and the bits per channel in which it takes a picture of that depth.
+
+    Raises ImageWriteError when there is no such format, or `options` ask for another.
+    """
     if suffix not in SAVERS:
         raise ImageWriteError(f"cannot write the format {suffix!r}", f"a suffix among {', '.join(WRITABLE_SUFFIXES)}")
     saver = SAVERS[suffix]
     if SAVERS[options.suffix or suffix] is not saver:
         raise ImageWriteError(f"the name says {suffix}, the format asked for is {options.suffix}", "a name that fits")
-    if not saver.alpha:
-        picture = without_alpha(picture)
-    wanted = options.bit_depth or picture.bit_depth
-    bits = max(depth for depth in saver.depths if depth <= wanted)
-    target = pyvips.Target.new_to_memory()
-    with out_of_memory_as(ImageWriteError, "there is not enough memory to write the picture"):
-        try:
-            saver.save(vips_image(picture, bits, gray=picture.gray and saver.gray), target, options.quality)
-        except pyvips.Error as error:
-            raise ImageWriteError(f"libvips cannot make a {suffix} file of it ({reason_of(error)})") from error
-        content = bytes(target.get("blob"))
-        return with_exif(content, picture) if saver is TIFF else content
+    wanted = options.bit_depth or depth
+    return saver, max(bits for bits in saver.depths if bits <= wanted)
 
 
 def check_writable_suffix(path: Path) -> None:
@@ -157,6 +171,12 @@ def without_alpha(picture: Picture) -> Picture:
 
 def vips_image(picture: Picture, bits: int, gray: bool) -> pyvips.Image:
     """The picture as samples of `bits`, one or three colour channels and alpha, with its metadata attached."""
+    samples, fields = samples_of_picture(picture, bits, gray)
+    return with_header(pyvips.Image.new_from_array(samples), bits, gray, fields)
+
+
+def samples_of_picture(picture: Picture, bits: int, gray: bool) -> tuple[np.ndarray, dict[str, bytes | float]]:
+    """(H, W, channels) as `to_samples` makes them, coded in the picture's profile, and the metadata for the file."""
     for name, plane in (("pixels", picture.pixels), ("alpha", picture.alpha)):
         if plane is not None and not bool(torch.isfinite(plane).all()):
             raise ImageWriteError(f"the {name} of the picture are not finite", "numbers in [0, 1]")
@@ -165,7 +185,11 @@ def vips_image(picture: Picture, bits: int, gray: bool) -> pyvips.Image:
     if picture.gray and not gray:
         colours = colours.expand(3, -1, -1)
     channels = [colours] if picture.alpha is None else [colours, picture.alpha]
-    image = pyvips.Image.new_from_array(to_samples(torch.cat(channels), bits))
+    return to_samples(torch.cat(channels), bits), fields
+
+
+def with_header(image: pyvips.Image, bits: int, gray: bool, fields: dict[str, bytes | float]) -> pyvips.Image:
+    """`image` with what its numbers mean, and with metadata."""
     names = {8: ("srgb", "b-w"), 32: ("scrgb", "b-w")}.get(bits, ("rgb16", "grey16"))
     image = image.copy(
         interpretation=names[gray],
@@ -208,15 +232,20 @@ def in_profile(
 
 
 def with_exif(tiff: bytes, picture: Picture) -> bytes:
-    """A TIFF file with the picture's EXIF, which libvips leaves out."""
-    exif = picture.metadata.get("exif-data")
-    if not isinstance(exif, bytes):
-        return tiff
-    try:
-        return tiff_with_exif(tiff, exif, picture.width, picture.height)
-    except ValueError as error:
-        log.warning("EXIF data were left out of a TIFF file: %s", error)
-        return tiff
+    """A TIFF file with the picture's EXIF."""
+    file = io.BytesIO(tiff)
+    append_exif(file, picture.metadata, picture.width, picture.height)
+    return file.getvalue()
+
+
+def append_exif(file: BinaryIO, metadata: Mapping[str, bytes | float], width: int, height: int) -> None:
+    """Put EXIF into a TIFF file, which libvips leaves out."""
+    exif = metadata.get("exif-data")
+    if isinstance(exif, bytes):
+        try:
+            add_exif(file, exif, width, height)
+        except ValueError as error:
+            log.warning("EXIF data were left out of a TIFF file: %s", error)
 
 
 def to_samples(values: Tensor, bits: int) -> np.ndarray:

@@ -1,0 +1,163 @@
+"""Image files that are larger than memory: read and written some rows at a time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyvips
+
+from serpent_ir.errors import ImageReadError, ImageWriteError
+from serpent_ir.files import replacing
+from serpent_ir.images.output_options import OutputOptions
+from serpent_ir.images.picture import Picture
+from serpent_ir.images.read import (
+    SAMPLE_TYPES,
+    check_signature,
+    damaged,
+    header_facts,
+    maximum_of,
+    opened,
+    orientation_of,
+    picture_from_samples,
+    reason_of,
+    to_rgb_or_gray,
+)
+from serpent_ir.images.write import (
+    TIFF,
+    append_exif,
+    samples_of_picture,
+    saver_for,
+    suffix_of,
+    with_header,
+    without_alpha,
+)
+
+BAND_FORMATS = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort", np.dtype(np.float32): "float"}
+
+
+class PictureReader:
+    """The picture of a file, as `read_image` reads it, but some rows at a time.
+
+    height, width: of the upright picture. Rows are best read from top to bottom: going back further than the rows that
+    were read last begins the file anew. A file whose orientation is not upright is decoded into a temporary file first,
+    by libvips, where its format has no random access.
+
+    Raises ImageReadError as `read_image` does; damage is found when the rows that it affects are read.
+    """
+
+    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+        check_signature(path)
+        self._path, self._max_pixels = path, max_pixels
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
+        self._metadata, self._notes = header_facts(self._file, path, max_pixels)
+        self._open()
+
+    def _open(self) -> None:
+        image = opened(self._file, self._path, self._max_pixels)
+        orientation = orientation_of(image)
+        self._maximum = maximum_of(image)
+        if orientation != 1:
+            image = opened(self._file, self._path, self._max_pixels, access="random")
+        image = to_rgb_or_gray(image)
+        if orientation != 1:
+            image = image.autorot()
+        self._image = image
+        self.height, self.width = image.height, image.width
+        self._rows: np.ndarray = np.empty((0, image.width, image.bands), SAMPLE_TYPES[image.format])
+        self._position = 0  # the row after those
+
+    def read(self, first: int, end: int) -> Picture:
+        """The rows from `first` up to `end`."""
+        if first < self._position - len(self._rows):
+            self._open()
+        kept = self._rows[max(first - self._position + len(self._rows), 0) :]
+        if end > self._position:
+            try:
+                part = self._image.crop(0, self._position, self.width, end - self._position).write_to_memory()
+            except pyvips.Error as error:
+                raise damaged(self._path, error) from error
+            new = np.frombuffer(part, self._rows.dtype).reshape(-1, self.width, self._image.bands)
+            kept = np.concatenate([kept, new]) if len(kept) else new
+            self._position = end
+            self._rows = kept[max(first - end, -len(kept)) :]
+        wanted = self._rows[first - self._position + len(self._rows) :][: end - first]
+        if wanted.dtype == np.float32 and not np.isfinite(wanted).all():
+            raise ImageReadError(f"{self._path} holds numbers that are not finite", "finite numbers, 0 to 1")
+        return picture_from_samples(wanted, self._maximum, dict(self._metadata), [*self._notes])
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> PictureReader:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class PictureWriter:
+    """Writes a picture as `write_image` does, but some rows at a time, from top to bottom.
+
+    Until `finish`, the samples lie in the file `scratch`, uncompressed. like: rows, or all, of the picture to be
+    written: its depth, colours and metadata. Raises ImageWriteError as `write_image` does.
+    """
+
+    def __init__(
+        self, path: Path, scratch: Path, height: int, width: int, like: Picture, options: OutputOptions | None = None
+    ) -> None:
+        options = options or OutputOptions()
+        self._path, self._scratch, self._height, self._width = path, scratch, height, width
+        self._saver, self._bits = saver_for(suffix_of(path, options), options, like.bit_depth)
+        self._quality = options.quality
+        self._gray = like.gray and self._saver.gray
+        self._like = like
+        self._samples: np.ndarray | None = None
+
+    def write(self, first: int, rows: Picture) -> None:
+        """Rows of the picture, from row `first` on."""
+        if not self._saver.alpha:
+            rows = without_alpha(rows)
+        samples, _ = samples_of_picture(rows, self._bits, self._gray)
+        self._samples = samples[:0]
+        try:
+            with open(os.open(self._scratch, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+                file.seek(first * samples.itemsize * self._width * samples.shape[2])
+                file.write(samples.data)
+        except OSError as error:
+            raise ImageWriteError(f"{self._scratch} cannot be written ({error.strerror})") from error
+
+    def finish(self) -> None:
+        """Encode what was written."""
+        if self._samples is None:
+            raise ImageWriteError(f"{self._path} cannot be written: it has no rows", "one row or more")
+        one = replace(self._like, pixels=self._like.pixels[:, :1, :1], alpha=None)
+        _, fields = samples_of_picture(one, self._bits, self._gray)
+        metadata = dict(fields)
+        try:
+            image = pyvips.Image.rawload(
+                str(self._scratch),
+                self._width,
+                self._height,
+                self._samples.shape[2],
+                format=BAND_FORMATS[self._samples.dtype],
+                access="sequential",
+            )
+            image = with_header(image, self._bits, self._gray, fields)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path) as temporary:
+                with temporary.open("wb+") as file:
+                    self._saver.save(image, pyvips.Target.new_to_descriptor(file.fileno()), self._quality)
+                if self._saver is TIFF:
+                    with temporary.open("rb+") as file:
+                        append_exif(file, metadata, self._width, self._height)
+        except pyvips.Error as error:
+            raise ImageWriteError(f"{self._path} cannot be written ({reason_of(error)})") from error
+        except OSError as error:
+            raise ImageWriteError(f"{self._path} cannot be written ({error.strerror})") from error
