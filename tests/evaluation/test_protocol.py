@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from colour_profiles import DISPLAY_P3
 
 from serpent_ir.errors import ImageReadError
 from serpent_ir.evaluation import read_pair
-from serpent_ir.images import Picture, content_hash, read_image, write_image
+from serpent_ir.images import Picture, content_hash, decode_pixels, read_image, write_image
 from serpent_ir.restoration import Degrader
 
 
@@ -68,3 +69,14 @@ def test_a_gray_picture_stays_gray(photographs: Path) -> None:
     write_image(Picture(torch.full((3, 20, 20), 0.5), gray=True), photographs / "gray.png")
     degraded = read_pair(photographs, "gray.png", Degrader("deblur"), quantized=False).degraded
     assert degraded.std() > 0.02 and torch.equal(degraded[0], degraded[1]) and torch.equal(degraded[0], degraded[2])
+
+
+def test_a_photograph_of_another_profile_is_known_by_the_samples_of_its_file(photographs: Path) -> None:
+    """As training data are; the image itself is sRGB, within [0, 1]."""
+    pixels = torch.tensor([-0.5116, 1.0183, -0.3107]).reshape(3, 1, 1).expand(3, 20, 20).contiguous()
+    write_image(Picture(pixels, metadata={"icc-profile-data": DISPLAY_P3}), photographs / "p3.png")
+    pair = read_pair(photographs, "p3.png", Degrader("deblur"), quantized=False)
+    content = (photographs / "p3.png").read_bytes()
+    assert pair.content_hash == content_hash(decode_pixels(content, "p3.png"))
+    assert pair.clean[:, 0, 0].tolist() == pytest.approx([0, 1, 0], abs=0.02)
+    assert pair.clean.min() >= 0 and pair.clean.max() <= 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import colour_profiles as make
 import numpy as np
 import pytest
 import pyvips
@@ -10,8 +11,10 @@ import torch
 from serpent_ir.errors import ImageReadError
 from serpent_ir.images import (
     Picture,
+    coded_pixels,
     decode_picture,
     decode_pixels,
+    encode_picture,
     encode_pixels,
     image_size,
     read_content,
@@ -36,6 +39,15 @@ def test_decoding_equals_read_image_in_8_bits(tmp_path: Path, name: str) -> None
     picture = decode_picture(content, name)
     assert torch.equal(picture.pixels, read.pixels)
     assert (picture.gray, picture.bit_depth, picture.alpha is None) == (read.gray, depth, read.alpha is None)
+
+
+@pytest.mark.parametrize("content", [None, make.SRGB_TABLE, make.DISPLAY_P3, make.ADOBE_RGB, make.PROPHOTO_RGB])
+@pytest.mark.parametrize("gray", [False, True])
+def test_coded_pixels_are_those_of_the_file(content: bytes | None, gray: bool) -> None:
+    profile = make.GRAY_GAMMA if gray and content is not None else content
+    picture = Picture(torch.rand(3, 9, 8), gray=gray, metadata={} if profile is None else {"icc-profile-data": profile})
+    file = encode_picture(picture, ".png")
+    assert torch.equal(coded_pixels(decode_picture(file, "a")), decode_pixels(file, "a"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from serpent_ir.images import Picture, content_hash, read_image
+from serpent_ir.images import Picture, coded_pixels, content_hash, read_image
 from serpent_ir.restoration import Degrader
 from serpent_ir.tasks import quantize
 
@@ -43,12 +42,16 @@ def read_pair(folder: Path, name: str, degrader: Degrader, quantized: bool) -> P
 
 
 def hash_of(picture: Picture) -> str:
-    """The content hash of its samples, rounded to 8 bits."""
-    return content_hash(picture.pixels.mul(255).round().to(torch.uint8))
+    """The content hash of its samples as its file holds them, rounded to 8 bits: that of training data."""
+    return content_hash(coded_pixels(picture))
 
 
 def make_pair(picture: Picture, name: str, degrader: Degrader, quantized: bool, identity: str) -> Pair:
-    """`read_pair` for a photograph that was read already, and perhaps scaled; identity: its file's content hash."""
+    """`read_pair` for a photograph that was read already, and perhaps scaled; identity: its file's content hash.
+
+    Colours beyond sRGB are clipped.
+    """
+    picture = replace(picture, pixels=picture.pixels.clamp(0, 1))
     damaged = degrader.damage(picture, name)
     if quantized:
         damaged = quantize(damaged)

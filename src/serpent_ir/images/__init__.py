@@ -19,7 +19,7 @@ from serpent_ir.images.transform import (
     transform_file,
     transform_folder,
 )
-from serpent_ir.images.write import encode_picture, write_image
+from serpent_ir.images.write import coded_pixels, encode_picture, write_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -31,6 +31,7 @@ __all__ = [
     "OutputOptions",
     "Picture",
     "Transform",
+    "coded_pixels",
     "content_hash",
     "decode_picture",
     "decode_pixels",

@@ -58,15 +58,18 @@ def read_image(path: str | Path, max_pixels: int | None = None) -> Picture:
     """
     path = Path(path)
     check_signature(path)
-    with out_of_memory_as(ImageReadError, f"there is not enough memory to read {path}"):
-        try:
-            # Opened here because libvips takes UTF-8 names only, keeps files it has opened by name in a cache, and
-            # searches names for "[options]".
-            file = path.open("rb", buffering=0)
-        except OSError as error:
-            raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
-        with file:
+    try:
+        # Opened here because libvips takes UTF-8 names only, keeps files it has opened by name in a cache, and searches
+        # names for "[options]".
+        with (
+            out_of_memory_as(ImageReadError, f"there is not enough memory to read {path}"),
+            path.open("rb", buffering=0) as file,
+        ):
             return decode(file, path, max_pixels)
+    except ImageReadError:
+        raise
+    except OSError as error:
+        raise ImageReadError(f"{path} cannot be read ({error.strerror})", "a readable image file") from error
 
 
 def decode_picture(content: bytes, name: str, max_pixels: int | None = None) -> Picture:
@@ -181,7 +184,8 @@ def opened(file: BinaryIO, name: Path | str, max_pixels: int | None, access: str
 def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
     """All samples of an image whose header was checked, (H, W, 1 to 4), not turned upright, and which of them is 1.0.
 
-    CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged.
+    CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged, or holds numbers
+    that are not finite.
     """
     maximum = maximum_of(image)
     try:
@@ -190,6 +194,8 @@ def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
     except pyvips.Error as error:
         raise damaged(name, error) from error
     samples = np.frombuffer(content, SAMPLE_TYPES[image.format])
+    if samples.dtype == np.float32 and not np.isfinite(samples).all():
+        raise ImageReadError(f"{name} holds numbers that are not finite", "finite numbers, 0 for black and 1 for white")
     return samples.reshape(image.height, image.width, image.bands), maximum
 
 

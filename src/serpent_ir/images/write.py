@@ -231,6 +231,16 @@ def in_profile(
     return colours, fields
 
 
+def coded_pixels(picture: Picture) -> Tensor:
+    """uint8 (3, H, W): the picture's samples as an 8-bit file holds them, coded in its profile, gray replicated.
+
+    Of a picture that was read from 8 bits, `decode_pixels` of its file.
+    """
+    colours = mean_of_channels(picture.pixels) if picture.gray else picture.pixels
+    colours, _ = in_profile(colours, dict(picture.metadata), picture.gray)
+    return torch.from_numpy(to_samples(colours, 8)).permute(2, 0, 1).expand(3, -1, -1).contiguous()
+
+
 def with_exif(tiff: bytes, picture: Picture) -> bytes:
     """A TIFF file with the picture's EXIF."""
     file = io.BytesIO(tiff)

@@ -86,6 +86,6 @@ def read_entry(entry: Entry) -> tuple[Picture, str]:
     size = picture.height, picture.width
     smaller = size if entry.side is None else scaled_size(*size, entry.side)
     if smaller != size:
-        pixels = scale_down(picture.pixels.mul(255).round().to(torch.uint8), *smaller)
+        pixels = scale_down(picture.pixels.clamp(0, 1).mul(255).round().to(torch.uint8), *smaller)
         picture = replace(picture, pixels=pixels.float().div(255), alpha=None)
     return picture, identity
