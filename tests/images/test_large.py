@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -87,15 +88,16 @@ def test_orientation(tmp_path: Path, orientation: int) -> None:
 
 
 def test_exif_comes_along(tmp_path: Path) -> None:
-    from test_tiff import exif_block  # type: ignore[import-not-found]
-
+    directory = struct.pack("<HHHI4sI", 1, 0x8298, 2, 4, b"me\0\0", 0)  # one entry: copyright
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory
     source, target = tmp_path / "a.tif", tmp_path / "b.tif"
-    write_image(Picture(torch.rand(3, 12, 20), metadata={"exif-data": exif_block("<")}), source)
+    write_image(Picture(torch.rand(3, 12, 20), metadata={"exif-data": exif}), source)
     with PictureReader(source) as reader:
         rows = reader.read(0, 12)
     writer = PictureWriter(target, tmp_path / "scratch", 12, 20, rows)
     writer.write(0, rows)
     writer.finish()
+    assert b"me\0" in read_image(target).metadata["exif-data"]
     assert read_image(target).metadata["exif-data"] == read_image(source).metadata["exif-data"]
 
 

@@ -16,9 +16,11 @@ from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import (
     SAMPLE_TYPES,
+    check_finite,
     check_signature,
     damaged,
-    header_facts,
+    exif_beside,
+    facts_of,
     maximum_of,
     opened,
     orientation_of,
@@ -56,11 +58,16 @@ class PictureReader:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
-        self._metadata, self._notes = header_facts(self._file, path, max_pixels)
-        self._open()
+        try:
+            self._exif = exif_beside(self._file)
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
 
     def _open(self) -> None:
         image = opened(self._file, self._path, self._max_pixels)
+        self._metadata, self._notes = facts_of(image, *self._exif)
         orientation = orientation_of(image)
         self._maximum = maximum_of(image)
         if orientation != 1:
@@ -68,7 +75,7 @@ class PictureReader:
         image = to_rgb_or_gray(image)
         if orientation != 1:
             image = image.autorot()
-        self._image = image
+        self._region, self._bands = pyvips.Region.new(image), image.bands
         self.height, self.width = image.height, image.width
         self._rows: np.ndarray = np.empty((0, image.width, image.bands), SAMPLE_TYPES[image.format])
         self._position = 0  # the row after those
@@ -80,16 +87,15 @@ class PictureReader:
         kept = self._rows[max(first - self._position + len(self._rows), 0) :]
         if end > self._position:
             try:
-                part = self._image.crop(0, self._position, self.width, end - self._position).write_to_memory()
+                part = self._region.fetch(0, self._position, self.width, end - self._position)
             except pyvips.Error as error:
                 raise damaged(self._path, error) from error
-            new = np.frombuffer(part, self._rows.dtype).reshape(-1, self.width, self._image.bands)
+            new = np.frombuffer(part, self._rows.dtype).reshape(-1, self.width, self._bands)
             kept = np.concatenate([kept, new]) if len(kept) else new
             self._position = end
             self._rows = kept[max(first - end, -len(kept)) :]
         wanted = self._rows[first - self._position + len(self._rows) :][: end - first]
-        if wanted.dtype == np.float32 and not np.isfinite(wanted).all():
-            raise ImageReadError(f"{self._path} holds numbers that are not finite", "finite numbers, 0 to 1")
+        check_finite(self._path, wanted)
         return picture_from_samples(wanted, self._maximum, dict(self._metadata), [*self._notes])
 
     def close(self) -> None:

@@ -83,21 +83,18 @@ def decode_picture(content: bytes, name: str, max_pixels: int | None = None) -> 
 
 def decode(file: BinaryIO, name: Path | str, max_pixels: int | None) -> Picture:
     """`read_image` of an unbuffered file, or of bytes in memory."""
-    metadata, notes = header_facts(file, name, max_pixels)
+    beside = exif_beside(file)  # before libvips works with the file
     image = opened(file, name, max_pixels)
+    metadata, notes = facts_of(image, *beside)
     samples, maximum = samples_of(name, image)
     samples = upright(samples, orientation_of(image))
-    if samples.dtype == np.float32 and not np.isfinite(samples).all():
-        raise ImageReadError(f"{name} holds numbers that are not finite", "finite numbers, 0 for black and 1 for white")
     return picture_from_samples(samples, maximum, metadata, notes)
 
 
-def header_facts(
-    file: BinaryIO, name: Path | str, max_pixels: int | None
+def facts_of(
+    image: pyvips.Image, exif: bytes | None, exif_notes: list[str]
 ) -> tuple[dict[str, bytes | float], list[str]]:
-    """The metadata of a picture, and what there is to say of its file. Raises ImageReadError as `opened` does."""
-    exif, exif_notes = exif_beside(file)
-    image = opened(file, name, max_pixels)
+    """The metadata of a picture, and what there is to say of its file; what `exif_beside` found is among it."""
     metadata, notes = metadata_of(image), notes_of(image) + exif_notes
     if exif is not None:
         metadata["exif-data"] = exif
@@ -194,9 +191,14 @@ def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
     except pyvips.Error as error:
         raise damaged(name, error) from error
     samples = np.frombuffer(content, SAMPLE_TYPES[image.format])
+    check_finite(name, samples)
+    return samples.reshape(image.height, image.width, image.bands), maximum
+
+
+def check_finite(name: Path | str, samples: np.ndarray) -> None:
+    """Raise ImageReadError when there are numbers that are not finite."""
     if samples.dtype == np.float32 and not np.isfinite(samples).all():
         raise ImageReadError(f"{name} holds numbers that are not finite", "finite numbers, 0 for black and 1 for white")
-    return samples.reshape(image.height, image.width, image.bands), maximum
 
 
 def maximum_of(image: pyvips.Image) -> int:
