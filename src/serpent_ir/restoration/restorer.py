@@ -12,12 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
+from serpent_ir.errors import (
+    CheckpointError,
+    DtypeError,
+    RangeError,
+    RestorationError,
+    ShapeError,
+    out_of_memory_as,
+)
 from serpent_ir.models import ModelCard, find_weights, load_with_card
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
-from serpent_ir.restoration.pixels import to_pixels
+from serpent_ir.restoration.ensemble import ensembled
+from serpent_ir.restoration.pixels import missing_part, to_pixels
 from serpent_ir.restoration.purpose import DEFAULT_TASK, degradation_of, named_task
+from serpent_ir.restoration.strength import blended, check_strength
 from serpent_ir.tasks import Degradation, enlarge
 
 if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` must not load
@@ -35,6 +44,10 @@ class Restorer:
         is moved to `device` and put into evaluation mode as it is.
     device: None takes CUDA, else MPS, else the CPU.
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
+    ensemble: give the mean over the eight ways to turn and flip the image, see `ensemble.ensembled`: eight times the
+        time, a little nearer to the truth.
+    strength: how far to go from the input, 0, to the restored image, 1; in between both are mixed in linear light, see
+        `strength.blended`. With super-resolution the input is the one enlarged by bicubic interpolation.
 
     The task decides what is done beside the model. Super-resolution: a small image comes in, is enlarged by bicubic
     interpolation and then restored, unless the model enlarges by itself. Inpainting: the image comes with a mask, and
@@ -42,7 +55,8 @@ class Restorer:
 
     Raises UnknownNameError when there are no such weights, no such task or no such backend, DataError or RangeError for
     a task file that is not usable, CheckpointError when the weights file is not usable or was trained for another task,
-    ShapeError when the model is not for so many channels, DeviceError when the device is not there.
+    ShapeError when the model is not for so many channels, DeviceError when the device is not there, RangeError for a
+    strength outside [0, 1], or below 1 for inpainting, which has no input to mix with what it fills.
     """
 
     def __init__(
@@ -51,7 +65,12 @@ class Restorer:
         model: str | Path | nn.Module | None = None,
         device: str | torch.device | None = None,
         backend: str | None = None,
+        *,
+        ensemble: bool = False,
+        strength: float = 1.0,
     ) -> None:
+        check_strength(strength)
+        self.ensemble, self.strength = ensemble, strength
         self.device = resolve_device(device)
         self.backend = backend
         name, own = named_task(task)
@@ -71,8 +90,13 @@ class Restorer:
         self.task = name if name is not None or self.card is None else self.card.task
         """What the model undoes; None when nobody says so."""
         degradation = own if own is not None or self.task is None else degradation_of(self.task, self.card)
+        self.degradation: Degradation | None = degradation
+        """What happened to the images, as far as that is known: what `check_fidelity` does to a result again."""
         self.channels = 3 if degradation is None else degradation.channels
         """Of an image that comes in: 3, or 4 where the last one is the mask (1 where the image is missing)."""
+        if self.channels == 4 and strength < 1:
+            came = f"strength {strength} for task {self.task!r}"
+            raise RangeError(came, "1: where the image is missing, there is no input to mix with what is filled")
         check_channels(model, self.channels)
         self.upscale: int = getattr(getattr(model, "config", None), "upscale", 1)
         """How many times the model itself enlarges an image."""
@@ -104,11 +128,16 @@ class Restorer:
         with out_of_memory_as(RestorationError, f"not enough memory on {self.device} for an image of {size}"):
             batch = enlarge(image.reshape(-1, *image.shape[-3:]).to(self.device, torch.float32), factor)
             with torch.inference_mode(), use_backend(self.backend):
-                restored = self._filled(batch) if self.channels == 4 else self.model(batch)
+                evaluate = self._filled if self.channels == 4 else self.model
+                restored = ensembled(evaluate, batch) if self.ensemble else evaluate(batch)
             if not bool(torch.isfinite(restored).all()):
                 came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
                 raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
-            return restored.clamp(0, 1).reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
+            restored = restored.clamp(0, 1)
+            if self.strength < 1:
+                before = enlarge(batch, restored.shape[-1] // batch.shape[-1])
+                restored = blended(before, restored, self.strength).clamp(0, 1)
+            return restored.reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
 
     def _filled(self, batch: Tensor) -> Tensor:
         """(B, 4, H, W) -> (B, 3, H, W): the model's values where the mask is 1, the image's own elsewhere."""
@@ -129,8 +158,7 @@ class Restorer:
                     f"{name or 'the picture'} has no transparency",
                     "an alpha channel, transparent where the image is to be filled",
                 )
-            missing = (picture.alpha < 0.5).to(picture.pixels.dtype)
-            return replace(picture, pixels=self(torch.cat([picture.pixels, missing])), alpha=None)
+            return replace(picture, pixels=self(torch.cat([picture.pixels, missing_part(picture.alpha)])), alpha=None)
         pixels, alpha = self(picture.pixels), picture.alpha
         if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
             alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
