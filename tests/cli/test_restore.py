@@ -170,3 +170,46 @@ def test_names_that_are_not_utf8(folder: Path, weights: str) -> None:
     assert (several.returncode, several.stdout) == (1, os.fsencode(folder.parent) + b"/out\xfe\n"), several.stderr
     assert rb"empty\udcff.png is empty" in several.stderr
     assert sorted(os.listdir(os.fsencode(folder.parent) + b"/out\xfe")) == [b"b", b"\xff-restored.png", b"\xff.png"]
+
+
+def test_ensemble_and_strength(tmp_path: Path, folder: Path, weights: str) -> None:
+    pixels = read_image(folder / "a.png").pixels
+    result = run(folder / "a.png", tmp_path / "a.tif", "--model", weights, "--ensemble", "--strength", "0.5")
+    assert result.exit_code == 0, result.output
+    expected = Restorer("deblur", weights, "cpu", ensemble=True, strength=0.5)(pixels)
+    assert (read_image(tmp_path / "a.tif").pixels - expected).abs().max() <= 1.5 / 255
+    result = run(folder / "a.png", tmp_path / "same.png", "--model", weights, "--strength", "0")
+    assert result.exit_code == 0 and torch.equal(read_image(tmp_path / "same.png").pixels, pixels)
+    result = run(folder / "a.png", tmp_path / "b.png", "--model", weights, "--strength", "1.5")
+    assert result.exit_code == 2 and "strength 1.5; expected a number from 0" in result.stderr
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_check_of_a_file(tmp_path: Path, folder: Path, weights: str) -> None:
+    source, target = folder / "a.png", tmp_path / "out.png"
+    result = run(source, target, "--model", weights, "--check")
+    assert result.exit_code == 0 and result.stdout == f"{target}\n", result.output
+    for words in ("the result ", "residual: standard deviation", "structure: correlation", "dB", "out-fidelity.png"):
+        assert words in result.stderr
+    drawn = read_image(tmp_path / "out-fidelity.png")
+    assert (drawn.width, drawn.height) == (12, 9)
+    before = source.read_bytes()
+    result = run(source, source, "--model", weights, "--check", "--overwrite")
+    assert result.exit_code == 2 and "would replace the input" in result.stderr and source.read_bytes() == before
+
+
+def test_check_of_a_folder(tmp_path: Path, folder: Path, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line a result; a map that cannot be written is named, and the exit status says so."""
+    (folder / "empty.png").unlink()
+    (folder / "b" / "text [1].png").unlink()
+    result = run(folder, tmp_path / "out", "--model", weights, "--check")
+    assert result.exit_code == 0, result.output
+    for name in ("a", "b/c"):
+        assert (tmp_path / "out" / f"{name}-fidelity.png").exists()
+    assert f"{tmp_path / 'out' / 'a.png'}: the result " in result.stderr and "dB" in result.stderr
+    assert result.stdout == f"{tmp_path / 'out'}\n"
+    (tmp_path / "out" / "a-fidelity.png").unlink()
+    (tmp_path / "out" / "a-fidelity.png").mkdir()
+    result = run(folder, tmp_path / "out", "--model", weights, "--check")
+    assert result.exit_code == 1 and f"not checked {tmp_path / 'out' / 'a.png'}: " in result.stderr
+    assert "2 of 2 images restored, 0 failed" in result.stderr and "1 could not be checked" in result.stderr

@@ -13,6 +13,7 @@ from serpent_ir.errors import (
     DtypeError,
     ImageReadError,
     ImageWriteError,
+    RangeError,
     RestorationError,
     ShapeError,
     UnknownNameError,
@@ -21,6 +22,7 @@ from serpent_ir.images import Picture, read_image, write_image
 from serpent_ir.models import ModelCard, create_model, read_card, save_model
 from serpent_ir.ops.backends import choose
 from serpent_ir.restoration import Restorer, restore
+from serpent_ir.restoration.strength import blended
 
 TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,), "directions": 1}
 
@@ -344,3 +346,64 @@ def test_restore_folder(tmp_path: Path) -> None:
     assert [path.source.name for path in summary.failed] == ["bad.jpg"]
     assert [path.name for path in summary.ignored] == ["photo.heic"]
     assert read_image(tmp_path / "out" / "b" / "c.png").pixels.unique().tolist() == pytest.approx([0.4])
+
+
+class Shifting(nn.Module):
+    """What comes in, one pixel to the right: it matters how an image lies."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[:, :3].roll(1, -1)
+
+
+def test_ensemble() -> None:
+    image = torch.rand(2, 3, 4, 7)
+    neighbours = [image.roll(step, axis) for step in (1, -1) for axis in (-1, -2)]
+    restored = Restorer(model=Shifting(), device="cpu", ensemble=True)(image)
+    torch.testing.assert_close(restored, torch.stack(neighbours).mean(0), rtol=0, atol=1e-6)
+    assert not restored.is_inference()
+    small = Restorer("sr2", Affine(0.5), "cpu", ensemble=True)(image)
+    torch.testing.assert_close(small, Restorer("sr2", Affine(0.5), "cpu")(image))
+    holed = torch.cat([image, (image[:, :1] > 0.5).float()], dim=1)
+    filled, missing = Restorer("inpaint", Shifting(), "cpu", ensemble=True)(holed), holed[:, 3:] > 0.5
+    known = image.masked_fill(missing, 0)
+    mean = torch.stack([known.roll(step, axis) for step in (1, -1) for axis in (-1, -2)]).mean(0)
+    torch.testing.assert_close(filled, torch.where(missing, mean, image), rtol=0, atol=1e-6)
+    assert torch.equal(filled.where(~missing, 0), known)
+    model = create_model("serpent-b", **TINY).eval()
+    picture = Restorer(model=model, device="cpu", ensemble=True)
+    turned = picture(image[0].rot90(1, (-2, -1)))
+    torch.testing.assert_close(turned.rot90(-1, (-2, -1)), picture(image[0]), rtol=0, atol=1e-5)
+
+
+def test_strength() -> None:
+    image = torch.rand(2, 3, 4, 7)
+    whole = Restorer(model=Affine(0.5), device="cpu")(image)
+    for strength in (0, 0.0, 0.25, 1, 1.0):
+        restored = Restorer(model=Affine(0.5), device="cpu", strength=strength)(image)
+        assert torch.equal(restored, blended(image, whole, strength))
+    assert torch.equal(Restorer(model=Affine(0.5), device="cpu", strength=0)(image), image)
+    noisy = torch.tensor([-0.5, 0.5, 1.5]).reshape(3, 1, 1)
+    assert Restorer(model=Affine(), device="cpu", strength=0)(noisy).flatten().tolist() == [0, 0.5, 1]
+    large = tasks.enlarge(image, 2).clamp(0, 1)
+    for model in (Affine(0), nn.Upsample(scale_factor=2)):
+        restorer = Restorer("sr2" if isinstance(model, Affine) else None, model, "cpu", strength=0)
+        assert torch.equal(restorer(image), large)
+    alpha = torch.rand(1, 4, 7)
+    picture = Restorer(model=Affine(0.5), device="cpu", strength=0.5).restore_picture(Picture(image[0], alpha))
+    assert torch.equal(picture.pixels, blended(image[0], whole[0], 0.5)) and picture.alpha is alpha
+
+
+def test_strengths_that_are_refused() -> None:
+    for strength in (-0.1, 1.5, float("nan")):
+        with pytest.raises(RangeError, match="expected a number from 0"):
+            Restorer(model=Affine(), device="cpu", strength=strength)
+    with pytest.raises(RangeError, match=r"strength 0\.5 for task 'inpaint'.*no input to mix with"):
+        Restorer("inpaint", Filling(), "cpu", strength=0.5)
+
+
+def test_the_degradation_is_known_where_somebody_says_it() -> None:
+    own = tasks.compose("mine", [{"operator": "jpeg"}])
+    assert Restorer(own, Affine(), "cpu").degradation is own
+    named = Restorer("sr4", Affine(), "cpu").degradation
+    assert named is not None and (named.name, named.enlarge) == ("sr4", 4)
+    assert Restorer(model=Affine(), device="cpu").degradation is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from serpent_ir.cli.pictures import process
 
 if TYPE_CHECKING:
     from serpent_ir.images import Transform
+    from serpent_ir.restoration import Fidelity, Restorer
 
 
 def restore(
@@ -37,6 +39,21 @@ def restore(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the fastest one.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="The mean over 8 turned and flipped images: a little better, 8 times as long."),
+    ] = False,
+    strength: Annotated[
+        float, typer.Option(help="From 0, the input, to 1, the restored image; in between, both are mixed as light.")
+    ] = 1.0,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Degrade the result again, say how well it explains the input, and write a map of where it does not"
+            " to <OUT>-fidelity.png.",
+        ),
+    ] = False,
 ) -> None:
     """Restore an image file, or every image of a folder.
 
@@ -50,9 +67,18 @@ def restore(
     or are no images are named and left out, and the exit status is 1.
     """
 
-    def load() -> Transform:
+    @functools.cache
+    def restorer() -> Restorer:
         from serpent_ir.restoration import Restorer
 
-        return Restorer(task, model, device, backend).restore_picture
+        return Restorer(task, model, device, backend, ensemble=ensemble, strength=strength)
 
-    process(source, target, load, "restored", overwrite)
+    def load() -> Transform:
+        return restorer().restore_picture
+
+    def checked(source: Path, result: Path, map_path: Path) -> Fidelity:
+        from serpent_ir.restoration.fidelity_files import check_file
+
+        return check_file(restorer().degradation, source, result, map_path)
+
+    process(source, target, load, "restored", overwrite, check=checked if check else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serpent_ir.restoration.degrader import Degrader
+from serpent_ir.restoration.fidelity import Fidelity, check_fidelity
 from serpent_ir.restoration.restorer import Restorer, restore
 
-__all__ = ["Degrader", "Restorer", "restore"]
+__all__ = ["Degrader", "Fidelity", "Restorer", "check_fidelity", "restore"]

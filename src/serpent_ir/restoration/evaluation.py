@@ -109,6 +109,21 @@ class Planner:
                         return Evaluation(way, needed + result, band_bytes)
         return self._tiles(height, width, room - result, result)
 
+    def choose_by_rows(self, height: int, width: int) -> Evaluation:
+        """For an image that is read and written some rows at a time: bands with maps on disk, or tiles."""
+        if can_go_out_of_core(self._model) and self._way != "tiles":
+            return Evaluation("disk", *fewest_bytes(self._model, height, width, maps_in_memory=False))
+        free = self._memory if self._memory is not None else free_memory(self._device)
+        tile = self._tile or LARGEST_TILE
+        while True:
+            strip = BYTES_OF_RESULT * min(tile, height) * width
+            try:
+                return self._tiles(min(tile, height), width, math.inf if free is None else free - strip, strip)
+            except RestorationError:
+                if self._tile is not None or tile <= SMALLEST_TILE:
+                    raise
+                tile //= 2
+
     def _tiles(self, height: int, width: int, room: float, result: int) -> Evaluation:
         tile = self._tile or LARGEST_TILE
         needed = self._estimate(min(tile, height), min(tile, width))
@@ -150,17 +165,19 @@ def run_in_parts(
     write: Callable[[int, Tensor], None],
     evaluation: Evaluation,
     folder: Path | None = None,
+    begin: int = 0,
     on_stage: Callable[[int, int], None] | None = None,
 ) -> None:
     """One image, not in one piece; `write` gets the rows of the result from top to bottom, not clipped.
 
     run: `model` on a tile (1, C, h, w). folder: for what is on disk; what is found there is continued. None: a
-    temporary folder. on_stage: is told how many stages of a pass out of core are done, and of how many.
+    temporary folder. begin: rows above this one are not needed, if in tiles. on_stage: is told how many stages of a
+    pass out of core are done, and of how many.
     """
     if evaluation.way == "tiles":
         config = getattr(model, "config", None)
         multiple, upscale = getattr(config, "size_multiple", SMALLEST_TILE // 4), getattr(config, "upscale", 1)
-        return run_in_tiles(run, image, write, evaluation.tile, evaluation.overlap, multiple, upscale)
+        return run_in_tiles(run, image, write, evaluation.tile, evaluation.overlap, multiple, upscale, begin)
     if evaluation.way == "bands":
         return _run_out_of_core(model, image, write, MemoryStore(), evaluation, on_stage)
     place = Path(tempfile.mkdtemp(prefix="serpent-")) if folder is None else folder

@@ -46,3 +46,8 @@ def tensor_of(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
     except TypeError as error:
         raise DtypeError(f"an array of {array.dtype}", "floating point in [0, 1], uint8 or uint16") from error
+
+
+def missing_part(alpha: Tensor) -> Tensor:
+    """The mask of a picture that is to be filled, 1 where alpha (1, H, W) is below 1/2 and 0 elsewhere, as `alpha`."""
+    return (alpha < 0.5).to(alpha.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from serpent_ir.errors import (
     CheckpointError,
     DtypeError,
+    RangeError,
     RestorationError,
     ShapeError,
     UnknownNameError,
@@ -25,10 +27,12 @@ from serpent_ir.models import ModelCard, find_weights, load_with_card
 from serpent_ir.models.out_of_core import ImageRows
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
+from serpent_ir.restoration.ensemble import ensembled
 from serpent_ir.restoration.evaluation import Evaluation, Planner, run_in_parts
-from serpent_ir.restoration.pixels import to_pixels
+from serpent_ir.restoration.pixels import missing_part, to_pixels
 from serpent_ir.restoration.purpose import DEFAULT_TASK, degradation_of, named_task
-from serpent_ir.restoration.rows import EnlargedRows, SeenRows, TensorRows
+from serpent_ir.restoration.rows import TensorRows
+from serpent_ir.restoration.strength import blended, check_strength
 from serpent_ir.tasks import Degradation, enlarge
 
 if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` must not load
@@ -50,6 +54,10 @@ class Restorer:
         is moved to `device` and put into evaluation mode as it is.
     device: None takes CUDA, else MPS, else the CPU.
     backend: which implementation of the selective scan runs (see `serpent_ir.ops`); None lets it choose.
+    ensemble: give the mean over the eight ways to turn and flip the image, see `ensemble.ensembled`: eight times the
+        time, a little nearer to the truth.
+    strength: how far to go from the input, 0, to the restored image, 1; in between both are mixed in linear light, see
+        `strength.blended`. With super-resolution the input is the one enlarged by bicubic interpolation.
     precision: float32, or bfloat16 or float16 (torch's autocast). Parts of an image of which a model makes numbers that
         are not finite, or lie more than 4 outside [0, 1], are computed again in float32, with a warning.
     memory, way, tile, overlap: how images go through the model that are too large for one piece, see
@@ -62,7 +70,8 @@ class Restorer:
 
     Raises UnknownNameError when there are no such weights, no such task or no such backend, DataError or RangeError for
     a task file that is not usable, CheckpointError when the weights file is not usable or was trained for another task,
-    ShapeError when the model is not for so many channels, DeviceError when the device is not there.
+    ShapeError when the model is not for so many channels, DeviceError when the device is not there, RangeError for a
+    strength outside [0, 1], or below 1 for inpainting, which has no input to mix with what it fills.
     """
 
     def __init__(
@@ -72,12 +81,16 @@ class Restorer:
         device: str | torch.device | None = None,
         backend: str | None = None,
         *,
+        ensemble: bool = False,
+        strength: float = 1.0,
         precision: str = "float32",
         memory: int | None = None,
         way: str | None = None,
         tile: int | None = None,
         overlap: int | None = None,
     ) -> None:
+        check_strength(strength)
+        self.ensemble, self.strength = ensemble, strength
         self.device = resolve_device(device)
         self.backend = backend
         if precision not in PRECISIONS:
@@ -100,8 +113,13 @@ class Restorer:
         self.task = name if name is not None or self.card is None else self.card.task
         """What the model undoes; None when nobody says so."""
         degradation = own if own is not None or self.task is None else degradation_of(self.task, self.card)
+        self.degradation: Degradation | None = degradation
+        """What happened to the images, as far as that is known: what `check_fidelity` does to a result again."""
         self.channels = 3 if degradation is None else degradation.channels
         """Of an image that comes in: 3, or 4 where the last one is the mask (1 where the image is missing)."""
+        if self.channels == 4 and strength < 1:
+            came = f"strength {strength} for task {self.task!r}"
+            raise RangeError(came, "1: where the image is missing, there is no input to mix with what is filled")
         check_channels(model, self.channels)
         self.upscale: int = getattr(getattr(model, "config", None), "upscale", 1)
         """How many times the model itself enlarges an image."""
@@ -133,51 +151,41 @@ class Restorer:
             raise DtypeError(f"an image of {image.dtype}", "floating point in [0, 1]", "Divide 8-bit values by 255.")
         size = f"{image.shape[-1]} x {image.shape[-2]} pixels"
         with out_of_memory_as(RestorationError, f"not enough memory on {self.device} for an image of {size}"):
-            batch = image.reshape(-1, *image.shape[-3:])
-            height, width = factor * batch.shape[2], factor * batch.shape[3]
-            evaluation = self.planner.choose(len(batch), height, width)
+            batch = enlarge(image.reshape(-1, *image.shape[-3:]).float(), factor)
+            evaluation = self.planner.choose(*batch.shape[:1], *batch.shape[2:])
             if evaluation.way == "whole":
-                batch = enlarge(batch.to(self.device, torch.float32), factor)
-                restored = self._finished(self._run(self._seen(batch)), batch)
-            else:
-                restored = torch.stack([self._in_parts(one.float(), factor, evaluation) for one in batch])
+                batch = batch.to(self.device)
+            evaluate = partial(self._evaluated, evaluation=evaluation)
+            output = ensembled(evaluate, batch) if self.ensemble else evaluate(batch)
+            restored = self.finished(output, enlarge(batch, output.shape[-1] // batch.shape[-1]))
             return restored.reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
 
-    def _in_parts(self, image: Tensor, factor: int, evaluation: Evaluation) -> Tensor:
-        """One image (C, H, W) to (3, H', W'), finished."""
-        source: ImageRows = TensorRows(image)
-        height, width = (factor * self.upscale * size for size in image.shape[1:])
-        result = image.new_empty(3, height, width)
+    def _evaluated(self, batch: Tensor, evaluation: Evaluation) -> Tensor:
+        """What the model makes of (B, C, H, W), not clipped, in one piece or in parts."""
+        seen = self._seen(batch)
+        if evaluation.way == "whole":
+            return self._run(seen)
+        output = batch.new_empty(len(batch), 3, self.upscale * batch.shape[2], self.upscale * batch.shape[3])
+        for image, result in zip(seen, output, strict=True):
 
-        def write(first: int, rows: Tensor) -> None:
-            result[:, first : first + rows.shape[1]] = rows
+            def write(first: int, rows: Tensor, result: Tensor = result) -> None:
+                result[:, first : first + rows.shape[1]] = rows
 
-        self.run_rows(source, factor, write, evaluation)
-        return result
+            self.run_in_parts(TensorRows(image), write, evaluation)
+        return output
 
-    def run_rows(
+    def run_in_parts(
         self,
         image: ImageRows,
-        factor: int,
         write: Callable[[int, Tensor], None],
         evaluation: Evaluation,
         folder: Path | None = None,
+        begin: int = 0,
         on_stage: Callable[[int, int], None] | None = None,
     ) -> None:
-        """An image that is read row by row; `write` gets the rows of the result, in [0, 1], from top to bottom.
-
-        factor: how many times it is enlarged before the model sees it. folder: for feature maps on disk, those of the
-        same image that was begun and stopped are taken up. Raises RestorationError as calling does.
-        """
-        enlarged = EnlargedRows(image, factor) if factor > 1 else image
-
-        def finish(first: int, rows: Tensor) -> None:
-            known = enlarged.read(first, first + rows.shape[1])[None] if self.channels == 4 else rows
-            write(first, self._finished(rows[None], known)[0])
-
-        seen = SeenRows(enlarged, self._seen)
+        """An image as the model sees it, read row by row; see `evaluation.run_in_parts`."""
         with use_backend(self.backend):
-            run_in_parts(self.model, self._run, seen, finish, evaluation, folder, on_stage)
+            run_in_parts(self.model, self._run, image, write, evaluation, folder, begin, on_stage)
 
     def _seen(self, batch: Tensor) -> Tensor:
         """What the model sees of (B, C, H, W): with a mask, nothing where the image is missing."""
@@ -202,32 +210,39 @@ class Restorer:
                 )
             return self.model(batch.to(self.device)).to(batch.device)
 
-    def _finished(self, output: Tensor, batch: Tensor) -> Tensor:
-        """(B, 3, H, W) clipped to [0, 1]; with a mask, known pixels of `batch` as they were."""
+    def finished(self, output: Tensor, before: Tensor) -> Tensor:
+        """The model's output (B, 3, H, W) clipped to [0, 1], mixed with the input as `strength` says.
+
+        before: (B, C, H, W), the input at the size of the output; with a mask, its known pixels stay as they were.
+        """
         if not bool(torch.isfinite(output).all()):
-            came = "not finite either" if not bool(torch.isfinite(batch).all()) else "finite"
+            came = "not finite either" if not bool(torch.isfinite(before).all()) else "finite"
             raise RestorationError(f"the model's output is not finite (its input was {came})", "finite values")
         if self.channels == 4:
-            missing = batch[:, 3:] > 0.5
-            output = torch.where(missing, output, batch[:, :3])
-        return output.clamp(0, 1)
+            output = torch.where(before[:, 3:] > 0.5, output, before[:, :3])
+        restored = output.clamp(0, 1)
+        return restored if self.strength == 1 else blended(before, restored, self.strength).clamp(0, 1)
 
     def restore_picture(self, picture: Picture, name: str = "") -> Picture:
         """`picture` with its pixels restored; alpha, bit depth and metadata stay. `name` is for an error.
 
         Where the image is enlarged, alpha is enlarged by bicubic interpolation. For inpainting, what is transparent
         (alpha below 1/2) is filled, and the result has no alpha. Raises RestorationError when there is none to say what
-        is missing, and as calling does.
+        is missing, and as calling does. What lies outside [0, 1], colours beyond sRGB and highlights, passes by the
+        model: it is taken off, and added to the result.
         """
+        inside = picture.pixels.clamp(0, 1)
         if self.channels == 4:
             if picture.alpha is None:
                 raise RestorationError(
                     f"{name or 'the picture'} has no transparency",
                     "an alpha channel, transparent where the image is to be filled",
                 )
-            missing = (picture.alpha < 0.5).to(picture.pixels.dtype)
-            return replace(picture, pixels=self(torch.cat([picture.pixels, missing])), alpha=None)
-        pixels, alpha = self(picture.pixels), picture.alpha
+            return replace(picture, pixels=self(torch.cat([inside, missing_part(picture.alpha)])), alpha=None)
+        pixels, alpha = self(inside), picture.alpha
+        if not torch.equal(inside, picture.pixels):
+            excess = (picture.pixels - inside)[None]
+            pixels = pixels + enlarge(excess, pixels.shape[1] // excess.shape[2])[0]
         if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
             alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
         return replace(picture, pixels=pixels, alpha=alpha)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from serpent_ir.errors import DtypeError, ShapeError
+from serpent_ir.tasks.gaussian_noise import AdditiveGaussianNoise
+from serpent_ir.tasks.poisson_noise import PoissonNoise
 from serpent_ir.tasks.quantization import quantize
 from serpent_ir.tasks.resize import enlarge
+
+NOISE = (AdditiveGaussianNoise, PoissonNoise)
+"""Operators whose mean is the image itself."""
 
 
 class Operator(Protocol):
@@ -71,3 +76,7 @@ class Degradation:
         Raises RangeError when `size` is not that of an image that `damaged` makes h x w of.
         """
         return enlarge(damaged, self.enlarge, size)
+
+    def without_noise(self) -> Degradation:
+        """The same without the noise operators of the outermost list: for linear operators, its mean over the noise."""
+        return replace(self, operators=tuple(one for one in self.operators if not isinstance(one, NOISE)))
