@@ -61,6 +61,11 @@ def test_tiles_begin_where_the_grid_of_the_model_does() -> None:
         assert all(before[1] - after[0] >= 10 for before, after in pairwise(found))
 
 
+def test_small_tiles_keep_their_overlap() -> None:
+    found = spans(200, 64, 16, 64)
+    assert all(before[1] - after[0] >= 16 for before, after in pairwise(found))
+
+
 def test_windows_add_up_to_one_and_ignore_the_edges_of_tiles() -> None:
     all_spans = spans(100, 40, 16)
     total = torch.zeros(100)

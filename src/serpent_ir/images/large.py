@@ -111,8 +111,9 @@ class PictureReader:
 class PictureWriter:
     """Writes a picture as `write_image` does, but some rows at a time, from top to bottom.
 
-    Until `finish`, the samples lie in the file `scratch`, uncompressed. like: rows, or all, of the picture to be
-    written: its depth, colours and metadata. Raises ImageWriteError as `write_image` does.
+    Until `finish`, the samples lie in the file `scratch`, uncompressed; those that another writer left there count.
+    like: rows of the picture to be written: its depth, colours, metadata, and whether it has alpha. Raises
+    ImageWriteError as `write_image` does.
     """
 
     def __init__(
@@ -123,46 +124,42 @@ class PictureWriter:
         self._saver, self._bits = saver_for(suffix_of(path, options), options, like.bit_depth)
         self._quality = options.quality
         self._gray = like.gray and self._saver.gray
-        self._like = like
-        self._samples: np.ndarray | None = None
+        one = replace(like, pixels=like.pixels[:, :1, :1], alpha=None)
+        sample, self._fields = samples_of_picture(one, self._bits, self._gray)
+        self._type = sample.dtype
+        self._bands = sample.shape[2] + (like.alpha is not None and self._saver.alpha)
 
     def write(self, first: int, rows: Picture) -> None:
         """Rows of the picture, from row `first` on."""
         if not self._saver.alpha:
             rows = without_alpha(rows)
         samples, _ = samples_of_picture(rows, self._bits, self._gray)
-        self._samples = samples[:0]
         try:
             with open(os.open(self._scratch, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-                file.seek(first * samples.itemsize * self._width * samples.shape[2])
+                file.seek(first * self._type.itemsize * self._width * self._bands)
                 file.write(samples.data)
         except OSError as error:
             raise ImageWriteError(f"{self._scratch} cannot be written ({error.strerror})") from error
 
     def finish(self) -> None:
         """Encode what was written."""
-        if self._samples is None:
-            raise ImageWriteError(f"{self._path} cannot be written: it has no rows", "one row or more")
-        one = replace(self._like, pixels=self._like.pixels[:, :1, :1], alpha=None)
-        _, fields = samples_of_picture(one, self._bits, self._gray)
-        metadata = dict(fields)
         try:
             image = pyvips.Image.rawload(
                 str(self._scratch),
                 self._width,
                 self._height,
-                self._samples.shape[2],
-                format=BAND_FORMATS[self._samples.dtype],
+                self._bands,
+                format=BAND_FORMATS[self._type],
                 access="sequential",
             )
-            image = with_header(image, self._bits, self._gray, fields)
+            image = with_header(image, self._bits, self._gray, dict(self._fields))
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as temporary:
                 with temporary.open("wb+") as file:
                     self._saver.save(image, pyvips.Target.new_to_descriptor(file.fileno()), self._quality)
                 if self._saver is TIFF:
                     with temporary.open("rb+") as file:
-                        append_exif(file, metadata, self._width, self._height)
+                        append_exif(file, self._fields, self._width, self._height)
         except pyvips.Error as error:
             raise ImageWriteError(f"{self._path} cannot be written ({reason_of(error)})") from error
         except OSError as error:

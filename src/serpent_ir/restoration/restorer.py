@@ -162,7 +162,7 @@ class Restorer:
 
     def _evaluated(self, batch: Tensor, evaluation: Evaluation) -> Tensor:
         """What the model makes of (B, C, H, W), not clipped, in one piece or in parts."""
-        seen = self._seen(batch)
+        seen = self.seen(batch)
         if evaluation.way == "whole":
             return self._run(seen)
         output = batch.new_empty(len(batch), 3, self.upscale * batch.shape[2], self.upscale * batch.shape[3])
@@ -187,7 +187,7 @@ class Restorer:
         with use_backend(self.backend):
             run_in_parts(self.model, self._run, image, write, evaluation, folder, begin, on_stage)
 
-    def _seen(self, batch: Tensor) -> Tensor:
+    def seen(self, batch: Tensor) -> Tensor:
         """What the model sees of (B, C, H, W): with a mask, nothing where the image is missing."""
         if self.channels == 3:
             return batch
@@ -231,13 +231,9 @@ class Restorer:
         is missing, and as calling does. What lies outside [0, 1], colours beyond sRGB and highlights, passes by the
         model: it is taken off, and added to the result.
         """
+        self.check_picture(picture, name or "the picture")
         inside = picture.pixels.clamp(0, 1)
-        if self.channels == 4:
-            if picture.alpha is None:
-                raise RestorationError(
-                    f"{name or 'the picture'} has no transparency",
-                    "an alpha channel, transparent where the image is to be filled",
-                )
+        if self.channels == 4 and picture.alpha is not None:
             return replace(picture, pixels=self(torch.cat([inside, missing_part(picture.alpha)])), alpha=None)
         pixels, alpha = self(inside), picture.alpha
         if not torch.equal(inside, picture.pixels):
@@ -246,6 +242,13 @@ class Restorer:
         if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
             alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
         return replace(picture, pixels=pixels, alpha=alpha)
+
+    def check_picture(self, picture: Picture, name: str) -> None:
+        """Raise RestorationError when a picture, called `name`, does not say what of it is missing, and must."""
+        if self.channels == 4 and picture.alpha is None:
+            raise RestorationError(
+                f"{name} has no transparency", "an alpha channel, transparent where the image is to be filled"
+            )
 
     def restore_file(self, source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
         """Restore the image file `source` into `target`, a file name or an existing folder; returns the file's path.

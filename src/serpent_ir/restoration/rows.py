@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from serpent_ir.models.out_of_core import ImageRows
@@ -31,18 +29,9 @@ class EnlargedRows:
         self.channels, self.height, self.width = image.channels, image.height * factor, image.width * factor
 
     def read(self, first: int, end: int) -> Tensor:
+        if self._factor == 1:
+            return self._image.read(first, end)
         top = max(first // self._factor - REACH, 0)
         bottom = min(-(-end // self._factor) + REACH, self._image.height)
         part = enlarge(self._image.read(top, bottom)[None], self._factor)[0]
         return part[:, first - top * self._factor : end - top * self._factor]
-
-
-class SeenRows:
-    """`image` as a pointwise function of batches (1, C, n, W) makes a model see it."""
-
-    def __init__(self, image: ImageRows, seen: Callable[[Tensor], Tensor]) -> None:
-        self._image, self._seen = image, seen
-        self.channels, self.height, self.width = image.channels, image.height, image.width
-
-    def read(self, first: int, end: int) -> Tensor:
-        return self._seen(self._image.read(first, end)[None])[0]

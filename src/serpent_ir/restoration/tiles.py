@@ -26,7 +26,8 @@ def run_in_tiles(
 
     run: (1, C, h, w) to (1, D, upscale h, upscale w). write: is given the number of the first row, and rows
     (D, n, upscale W). tile: height and width; the last ones may be smaller. overlap: pixels that neighbours share at
-    least, at most half a tile. multiple: tiles begin at multiples of it, where those of the whole image do. begin: rows
+    least, at most half a tile. multiple: tiles begin at multiples of it, so that a model's patches lie where those of
+    the whole image do. begin: rows
     of the result above this one are not needed; the tiles that contribute to none that is are left out.
     """
     columns = spans(image.width, tile, overlap, multiple)
@@ -56,8 +57,13 @@ def run_in_tiles(
 
 
 def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
-    """Where tiles begin and end along one side of an image."""
-    step = max((tile - overlap) // multiple, 1) * multiple
+    """Where tiles begin and end along one side of an image.
+
+    Tiles that are too small for the grid and the overlap begin on a finer grid.
+    """
+    while multiple > tile - overlap:
+        multiple //= 2
+    step = (tile - overlap) // multiple * multiple
     found = [(0, min(tile, size))]
     while found[-1][1] < size:
         start = found[-1][0] + step
