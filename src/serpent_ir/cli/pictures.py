@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError
+from serpent_ir.errors import SerpentError
 from serpent_ir.files import printable
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def process_file(
     path = plan_file(source, target, word, overwrite, suffixes)
     maps = {} if check is None else planned_maps([(source, path)])
     transform_file(source, path, make_transform())
-    if check is not None:
-        fidelity = check(source, path, maps[path])
-        for line in (fidelity.verdict, *(f"  {line}" for line in fidelity.lines), f"  map: {maps[path]}"):
-            say(line)
     say(f"{source} was {word}; the result is")
     typer.echo(os.fsencode(path))
+    if check is not None:
+        fidelity = check(source, path, maps[path])
+        for line in (fidelity.verdict, *fidelity.lines, f"map: {maps[path]}"):
+            say(line)
 
 
 def process_folder(
@@ -102,7 +102,7 @@ def process_folder(
             elif check is not None:
                 try:
                     line = f"{outcome.target}: {check(outcome.source, outcome.target, maps[outcome.target]).summary}"
-                except (ImageReadError, ImageWriteError, RestorationError) as error:
+                except SerpentError as error:
                     unchecked.append(outcome.target)
                     line = f"not checked {outcome.target}: {error}"
             if line:

@@ -37,7 +37,7 @@ LARGEST_UNEXPLAINED = 0.75
 """What the verdicts turn on; chosen on photographs, see docs/conventions.md."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fidelity:
     """How well a result, degraded again, explains the input. Values are of the range [0, 1].
 
@@ -129,7 +129,7 @@ def with_noise(image: Tensor, again: Tensor, delivered: Tensor, strengths: dict[
     correlation, usual = correlation_of_neighbours(residual), correlation_of_neighbours(noise)
     ratio = deviation / expected
     tolerated = max(LARGEST_CORRELATION, 3 / math.sqrt(residual[0].numel()))
-    if rms(residual) <= LEVEL:
+    if rms(residual) <= LEVEL and expected <= 2 * LEVEL:
         verdict, explains = "explains the input to within a level of 255", True
     elif ratio > LARGEST_RATIO or above > LARGEST_SHARE_ABOVE:
         verdict, explains = "contradicts the input: degraded again, it differs by more than noise", False
