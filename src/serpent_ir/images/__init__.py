@@ -18,7 +18,7 @@ from serpent_ir.images.transform import (
     transform_file,
     transform_folder,
 )
-from serpent_ir.images.write import write_image
+from serpent_ir.images.write import OutputOptions, encode_picture, write_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -27,11 +27,13 @@ __all__ = [
     "FolderContent",
     "FolderPlan",
     "FolderSummary",
+    "OutputOptions",
     "Picture",
     "Transform",
     "content_hash",
     "decode_picture",
     "decode_pixels",
+    "encode_picture",
     "encode_pixels",
     "find_images",
     "image_size",

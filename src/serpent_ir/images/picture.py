@@ -23,6 +23,7 @@ class Picture:
     metadata: header fields under their libvips names: `icc-profile-data`, `exif-data`, `xmp-data`, `iptc-data` (bytes
         as in the file), `xres` and `yres` (float, pixels per millimetre). The pixels are upright whatever orientation
         EXIF or XMP name.
+    notes: sentences for people on what reading or writing could not keep.
 
     Raises ShapeError, DtypeError or RangeError when a field is not of this form.
     """
@@ -32,6 +33,7 @@ class Picture:
     bit_depth: int = 8
     gray: bool = False
     metadata: Mapping[str, bytes | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_plane(self.pixels, channels=3, name="pixels")

@@ -19,6 +19,7 @@ from serpent_ir.images.read import (
     check_signature,
     damaged,
     max_pixels_from_environment,
+    metadata_of,
     orientation_of,
     picture_from_samples,
     reason_of,
@@ -54,13 +55,16 @@ def decode_pixels(content: bytes, name: str, max_pixels: int | None = None) -> T
 
 
 def decode_picture(content: bytes, name: str, max_pixels: int | None = None) -> Picture:
-    """`read_image` of a file's bytes, without its metadata. `name` is what errors call the file.
+    """`read_image` of a file's bytes. `name` is what errors call the file.
 
     Raises ImageReadError as `read_image` does.
     """
     with out_of_memory_as(ImageReadError, f"there is not enough memory to read {name}"):
         image = opened(content, name, max_pixels)
-        return picture_from_samples(samples_of(name, image), orientation_of(image), {})
+        metadata = metadata_of(image)
+        if image.interpretation == "cmyk":
+            metadata.pop("icc-profile-data", None)
+        return picture_from_samples(samples_of(name, image), orientation_of(image), metadata)
 
 
 def image_size(content: bytes, name: str, max_pixels: int | None = None) -> tuple[int, int]:

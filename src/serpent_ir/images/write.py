@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,34 @@ from serpent_ir.images.read import reason_of
 ORIENTATION_IN_XMP = re.compile(rb"""(tiff:Orientation(?:=["']|>)\s*)[1-8]""")
 
 
-def write_image(picture: Picture, path: str | Path) -> None:
+@dataclass(frozen=True)
+class OutputOptions:
+    """The suffix of the format, the quality of a JPEG, the bits of a sample; None: as they came."""
+
+    suffix: str | None = None
+    quality: int | None = None
+    bit_depth: int | None = None
+
+
+def encode_picture(picture: Picture, suffix: str, options: OutputOptions | None = None) -> bytes:
+    """The content of the file that `write_image` writes. Raises ImageWriteError."""
+    options = options or OutputOptions()
+    check_writable_suffix(Path(f"the picture{suffix}"))
+    if options.bit_depth in (8, 16):
+        picture = replace(picture, bit_depth=options.bit_depth)
+    target = pyvips.Target.new_to_memory()
+    try:
+        with out_of_memory_as(ImageWriteError, f"there is not enough memory to write {suffix}"):
+            if options.quality is not None and suffix in (".jpg", ".jpeg"):
+                save_jpeg(picture, target, options.quality)
+            else:
+                SAVERS[suffix.lower()](picture, target)
+    except pyvips.Error as error:
+        raise ImageWriteError(f"the picture cannot be written as {suffix} ({reason_of(error)})") from error
+    return bytes(target.get("blob"))
+
+
+def write_image(picture: Picture, path: str | Path, options: OutputOptions | None = None) -> None:
     """Write `picture` in the format that the suffix of `path` names; PNG, TIFF and WebP without loss.
 
     .png: 8 or 16 bits. .tif, .tiff: 8 or 16 bits, deflate. .webp: lossless, 8 bits, always RGB. .jpg, .jpeg: quality
@@ -69,7 +96,7 @@ def save_tiff(picture: Picture, target: pyvips.Target) -> None:
     vips_image(picture, picture.bit_depth).tiffsave_target(target, compression="deflate", predictor="horizontal")
 
 
-def save_jpeg(picture: Picture, target: pyvips.Target) -> None:
+def save_jpeg(picture: Picture, target: pyvips.Target, quality: int = 95) -> None:
     if picture.alpha is not None and not bool((picture.alpha == 1).all()):
         raise ImageWriteError(
             "a picture with transparency cannot be a JPEG file",
@@ -77,7 +104,7 @@ def save_jpeg(picture: Picture, target: pyvips.Target) -> None:
             "Write .png, .tif or .webp.",
         )
     opaque = vips_image(replace(picture, alpha=None), 8)
-    opaque.jpegsave_target(target, Q=95, subsample_mode="off", optimize_coding=True)
+    opaque.jpegsave_target(target, Q=quality, subsample_mode="off", optimize_coding=True)
 
 
 def save_webp(picture: Picture, target: pyvips.Target) -> None:
