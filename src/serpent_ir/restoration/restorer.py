@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serpent_ir.errors import CheckpointError, DtypeError, RestorationError, ShapeError, out_of_memory_as
-from serpent_ir.models import ModelCard, find_weights, load_with_card
+from serpent_ir.errors import CheckpointError, DeviceError, DtypeError, RestorationError, ShapeError, out_of_memory_as
+from serpent_ir.models import ModelCard, digest_of_model, find_weights, load_with_card
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.pixels import to_pixels
@@ -21,7 +22,9 @@ from serpent_ir.restoration.purpose import DEFAULT_TASK, degradation_of, named_t
 from serpent_ir.tasks import Degradation, enlarge
 
 if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` must not load
-    from serpent_ir.images import FileOutcome, FolderSummary, Picture
+    from serpent_ir.images import OutputOptions, Picture
+    from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
+    from serpent_ir.restoration.plan import Plan
 
 
 class Restorer:
@@ -123,28 +126,51 @@ class Restorer:
         (alpha below 1/2) is filled, and the result has no alpha. Raises RestorationError when there is none to say what
         is missing, and as calling does.
         """
-        if self.channels == 4:
-            if picture.alpha is None:
-                raise RestorationError(
-                    f"{name or 'the picture'} has no transparency",
-                    "an alpha channel, transparent where the image is to be filled",
-                )
-            missing = (picture.alpha < 0.5).to(picture.pixels.dtype)
-            return replace(picture, pixels=self(torch.cat([picture.pixels, missing])), alpha=None)
-        pixels, alpha = self(picture.pixels), picture.alpha
-        if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
-            alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
-        return replace(picture, pixels=pixels, alpha=alpha)
+        return self.restore_pictures([picture], [name])[0]
 
-    def restore_file(self, source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
+    def restore_pictures(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
+        """`restore_picture` for pictures of equal height and width, computed as one batch."""
+        if self.channels == 4:
+            images = [with_mask(picture, name) for picture, name in zip(pictures, names, strict=True)]
+        else:
+            images = [picture.pixels for picture in pictures]
+        restored = self(images[0][None] if len(images) == 1 else torch.stack(images))
+        return [
+            replace(picture, pixels=pixels, alpha=None if self.channels == 4 else alpha_of(picture, pixels))
+            for picture, pixels in zip(pictures, restored, strict=True)
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a result, as JSON can hold it: what is done with an image, and the model, by a digest.
+
+        A module without a `config` may do more than its tensors say: nothing that is known of it holds another time.
+        """
+        known = getattr(self.model, "config", None) is not None
+        return {
+            "task": self.task,
+            "channels": self.channels,
+            "enlarge": self.enlarge,
+            "model": digest_of_model(self.model) if known else secrets.token_hex(),
+        }
+
+    def restore_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        overwrite: bool = False,
+        options: OutputOptions | None = None,
+    ) -> Path:
         """Restore the image file `source` into `target`, a file name or an existing folder; returns the file's path.
 
-        overwrite: allow `target` to be `source`. Raises ImageReadError, ImageWriteError, RestorationError.
+        overwrite: allow `target` to be `source`. options: format, quality and bit depth of the result.
+        Raises ImageReadError, ImageWriteError, RestorationError.
         """
-        from serpent_ir.images import plan_file, transform_file
+        from serpent_ir.restoration.one import transform_file
+        from serpent_ir.restoration.plan import Job, Naming, plan_file
 
-        path = plan_file(Path(source), Path(target), "restored", overwrite)
-        transform_file(Path(source), path, self.restore_picture)
+        naming = Naming(None if options is None else options.suffix)
+        path = plan_file(Path(source), Path(target), "restored", overwrite, naming)
+        transform_file(Job(Path(source), path, Path(source).name), self.restore_pictures, options)
         return path
 
     def restore_folder(
@@ -152,16 +178,55 @@ class Restorer:
         source: str | Path,
         target: str | Path,
         on_outcome: Callable[[FileOutcome], None] | None = None,
-    ) -> FolderSummary:
+        options: OutputOptions | None = None,
+        workers: int = 1,
+        batch: int | None = None,
+        again: bool = False,
+    ) -> BatchSummary:
         """Restore every image below the folder `source` to the same name below `target`.
 
         Files that fail are left out and named in the summary with the reason; so are files that are no images by their
-        suffix. on_outcome: called after each file.
-        Raises DataError when there is no image, ImageWriteError when `target` could overwrite an input.
-        """
-        from serpent_ir.images import plan_folder, transform_folder
+        suffix. Files that an earlier call restored from the same source by the same weights are skipped, unless
+        `again`; so this may be interrupted and called once more.
 
-        return transform_folder(plan_folder(Path(source), Path(target)), self.restore_picture, on_outcome)
+        on_outcome: called after each file, by one thread at a time. options: format, quality and bit depth of the
+        results. workers: processes, of a model on the CPU; with more than one, a program must not call this while it
+        is imported (`if __name__ == "__main__"`). batch: pictures of equal size that are restored at once; None: 1 on
+        a CPU, 8 else; it may change results by the rounding of sums.
+
+        Raises DataError when there is no image, ImageWriteError when `target` could overwrite an input, DeviceError for
+        workers with a model that is not on the CPU, and what `run_batch` raises.
+        """
+        from serpent_ir.restoration.plan import Naming, plan_folder
+
+        plan = plan_folder(Path(source), Path(target), Naming(None if options is None else options.suffix))
+        return self.restore_plan(plan, on_outcome, options, workers, batch, again)
+
+    def restore_plan(
+        self,
+        plan: Plan,
+        on_outcome: Callable[[FileOutcome], None] | None = None,
+        options: OutputOptions | None = None,
+        workers: int | None = 1,
+        batch: int | None = None,
+        again: bool = False,
+    ) -> BatchSummary:
+        """`restore_folder` for any files that were planned. workers: None takes as many as seem sensible."""
+        from serpent_ir.restoration import batch as many
+
+        if workers is not None and workers > 1 and self.device.type != "cpu":
+            raise DeviceError(f"{workers} worker processes for a model on {self.device}", "1, or a model on the CPU")
+        return many.run_batch(
+            plan,
+            self.restore_pictures,
+            options,
+            settings=self.settings(),
+            again=again,
+            workers=many.sensible_workers(plan, self.device) if workers is None else workers,
+            batch=many.sensible_batch(self.device) if batch is None else batch,
+            threads=many.sensible_threads(self.device),
+            on_outcome=on_outcome,
+        )
 
 
 def restore(
@@ -185,6 +250,23 @@ def restore(
 
     picture = read_image(image)
     return Restorer(task, model, device).restore_picture(picture, str(image)).pixels
+
+
+def with_mask(picture: Picture, name: str) -> Tensor:
+    """(4, H, W): the pixels, and 1 where they are transparent. Raises RestorationError when there is no alpha."""
+    if picture.alpha is None:
+        raise RestorationError(
+            f"{name or 'the picture'} has no transparency",
+            "an alpha channel, transparent where the image is to be filled",
+        )
+    return torch.cat([picture.pixels, (picture.alpha < 0.5).to(picture.pixels.dtype)])
+
+
+def alpha_of(picture: Picture, pixels: Tensor) -> Tensor | None:
+    """The alpha of `picture`, as large as `pixels`."""
+    if picture.alpha is None or picture.alpha.shape[1:] == pixels.shape[1:]:
+        return picture.alpha
+    return F.interpolate(picture.alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
 
 
 def check_channels(model: nn.Module, channels: int) -> None:
