@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import secrets
@@ -23,18 +24,23 @@ WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], alone: bool = False) -> Iterator[Path]:
     """The name of a temporary file to write, which becomes `path` when the block ends without an exception.
 
     The temporary file lies in the same folder, under a hidden name. At no time is a half-written file found under
     `path`: the content is on the disk before the name changes. A file that was there before keeps its permissions and,
     when the block raises anything (KeyboardInterrupt too), its content; a new file gets those that the umask allows.
 
+    alone: nobody else writes `path` meanwhile. The hidden name is then `leftover_name(path)`, and what a killed process
+    left under it is replaced.
+
     Raises OSError when the folder is missing or cannot be written, or `path` is a folder.
     """
     path = Path(path)
-    temporary = path.parent / TEMPORARY_NAMES.replace("*", secrets.token_hex(8))
+    temporary = leftover_name(path) if alone else path.parent / TEMPORARY_NAMES.replace("*", secrets.token_hex(8))
     try:
+        if alone:
+            temporary.unlink(missing_ok=True)
         temporary.touch(exist_ok=False)
         mode = stat.S_IMODE((path if path.is_file() else temporary).stat().st_mode)
         yield temporary
@@ -44,6 +50,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftover_name(path: Path) -> Path:
+    """Where `replacing(path, alone=True)` writes, and what a process that is killed meanwhile leaves behind."""
+    return path.parent / TEMPORARY_NAMES.replace("*", hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from files_of_a_batch import contents, save
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -82,8 +84,7 @@ def test_folder_with_bad_files(tmp_path: Path, folder: Path, weights: str) -> No
     summary = result.stderr.split("2 of 4 images restored")[1]
     assert f"  {folder / 'empty.png'} is empty (0 bytes)" in summary
     assert f"  {folder / 'b' / 'text [1].png'} is not an image of a known format" in summary
-    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
-    assert written == ["a.png", "b/c.jpg"]
+    assert sorted(contents(tmp_path / "out")) == ["a.png", "b/c.jpg"]
 
 
 def test_folder_without_out_and_without_bad_files(folder: Path, weights: str) -> None:
@@ -135,7 +136,7 @@ def test_interrupted(tmp_path: Path, folder: Path, weights: str, monkeypatch: py
     result = run(folder, tmp_path / "out", "--model", weights)
     assert result.exit_code == 130
     assert "1 of 4 images were done" in result.stderr and result.stdout == ""
-    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["a.png"]
+    assert "the same command goes on with the rest" in result.stderr and list(contents(tmp_path / "out")) == ["a.png"]
 
 
 def test_files_that_are_no_images_are_named_and_counted(folder: Path, weights: str) -> None:
@@ -169,7 +170,8 @@ def test_names_that_are_not_utf8(folder: Path, weights: str) -> None:
     several = serpent(folder, os.fsencode(folder.parent) + b"/out\xfe")
     assert (several.returncode, several.stdout) == (1, os.fsencode(folder.parent) + b"/out\xfe\n"), several.stderr
     assert rb"empty\udcff.png is empty" in several.stderr
-    assert sorted(os.listdir(os.fsencode(folder.parent) + b"/out\xfe")) == [b"b", b"\xff-restored.png", b"\xff.png"]
+    written = sorted(os.listdir(os.fsencode(folder.parent) + b"/out\xfe"))
+    assert written == [b".serpent-journal.jsonl", b"b", b"\xff-restored.png", b"\xff.png"]
 
 
 def test_ensemble_and_strength(tmp_path: Path, folder: Path, weights: str) -> None:
@@ -213,3 +215,105 @@ def test_check_of_a_folder(tmp_path: Path, folder: Path, weights: str, monkeypat
     result = run(folder, tmp_path / "out", "--model", weights, "--check")
     assert result.exit_code == 1 and f"not checked {tmp_path / 'out' / 'a.png'}: " in result.stderr
     assert "2 of 2 images restored, 0 failed" in result.stderr and "1 could not be checked" in result.stderr
+
+
+# -- lists, pipes, lines of JSON -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    options = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,)}
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(create_model("serpent-b", **options), path, task="deblur")
+    return str(path)
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize("standard", [False, True])
+def test_a_list(tmp_path: Path, folder: Path, tiny: str, null: bool, standard: bool) -> None:
+    paths = [folder / "a.png", folder / "b" / "c.jpg", folder / "missing.png", folder / "a.png"]
+    content = (b"\0" if null else b"\r\n").join(os.fsencode(path) for path in (*paths, "")) + b"\n" * (not null)
+    (tmp_path / "list").write_bytes(content)
+    arguments = ["--list", "-" if standard else str(tmp_path / "list"), *(["-0"] if null else []), "--model", tiny]
+    command = ["restore", str(tmp_path / "out"), *arguments, "--device", "cpu", "--format", "tiff"]
+    result = CliRunner().invoke(app, command, input=content if standard else None)
+    assert result.exit_code == 1 and result.stdout == f"{tmp_path / 'out'}\n", result.output
+    assert "2 of 3 images restored, 1 failed" in result.stderr and "missing.png does not exist" in result.stderr
+    assert sorted(contents(tmp_path / "out")) == ["a.tiff", "b/c.tiff"]
+
+
+def test_pipes(tmp_path: Path, folder: Path, tiny: str) -> None:
+    """Bytes in, the same bytes out as in a file, and nothing beside them; errors on standard error only."""
+    assert run(folder / "a.png", tmp_path / "a.png", "--model", tiny).exit_code == 0
+    expected, jpeg = (tmp_path / "a.png").read_bytes(), (folder / "b" / "c.jpg").read_bytes()
+    source = (folder / "a.png").read_bytes()
+
+    def piped(content: bytes, *arguments: object) -> Result:
+        command = ["restore", *map(str, arguments), "--model", tiny, "--device", "cpu"]
+        return CliRunner().invoke(app, command, input=content)
+
+    assert piped(source, "-", "-").stdout_bytes == expected
+    assert piped(source, "-").stdout_bytes == expected and piped(b"", folder / "a.png", "-").stdout_bytes == expected
+    assert piped(jpeg, "-", "-").stdout_bytes[:3] == b"\xff\xd8\xff"
+    assert piped(jpeg, "-", "-", "--format", "png").stdout_bytes[:4] == b"\x89PNG"
+    best, worst = (len(piped(jpeg, "-", "-", "--quality", quality).stdout_bytes) for quality in (100, 1))
+    assert best > worst
+    result = piped(source, "-", tmp_path / "b.tif")
+    assert result.stdout == f"{tmp_path / 'b.tif'}\n" and read_image(tmp_path / "b.tif").pixels.shape == (3, 9, 12)
+    for content, arguments, reason in (
+        (b"", ("-", "-"), "standard input is"),
+        (b"text", ("-", "-"), "standard input is not an image of a known format"),
+        (source[:70], ("-", "-"), "standard input is truncated or damaged"),
+        (source, ("-", "-", "--json"), "cannot share standard output"),
+        (source, ("-", tmp_path / "a.jpg", "--format", "png"), "does not end as a file of the format png"),
+    ):
+        result = piped(content, *arguments)
+        assert (result.exit_code, result.stdout) == (2, "") and reason in result.stderr, result.output
+
+
+def test_lines_of_json(tmp_path: Path, folder: Path, tiny: str) -> None:
+    (folder / "b" / "photo.heic").touch()
+    for skipped in (0, 2):
+        result = run(folder, tmp_path / "out", "--model", tiny, "--json", "--depth", "8", "--workers", "1")
+        *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
+        assert result.exit_code == 1 and len(lines) == 4
+        done = {line["source"]: line for line in lines}[str(folder / "b" / "c.jpg")]
+        assert done["status"] == ("skipped" if skipped else "done") and done["notes"] == []
+        assert done["output"] == str(tmp_path / "out" / "b" / "c.jpg") and done["reason"] is None
+        if not skipped:
+            assert (done["width"], done["height"]) == (12, 9)
+            assert all(done["seconds"][part] > 0 for part in ("read", "compute", "write"))
+        failed = [line for line in lines if line["status"] == "failed"]
+        assert len(failed) == 2 and all(line["reason"] for line in failed)
+        summary = last["summary"]
+        assert (summary["done"], summary["skipped"], summary["failed"]) == (2 - skipped, skipped, 2)
+        assert summary["ignored"] == [str(folder / "b" / "photo.heic")] and summary["output"] == str(tmp_path / "out")
+    one = run(folder / "a.png", tmp_path / "one.png", "--model", tiny, "--json")
+    assert ["source" in line.partition(":")[0] for line in one.stdout.splitlines()] == [True, False]
+    bad = run(folder / "empty.png", tmp_path / "one.png", "--model", tiny, "--json")
+    assert bad.exit_code == 2
+
+
+def test_again_and_other_settings(tmp_path: Path, tiny: str) -> None:
+    save(tmp_path / "in" / "a.png")
+
+    def done(*arguments: object) -> bool:
+        result = run(tmp_path / "in", tmp_path / "out", "--model", tiny, *arguments)
+        assert result.exit_code == 0, result.output
+        return "1 of 1 images restored" in result.stderr
+
+    assert done() and not done() and done("--again") and done("--depth", "16") and not done("--depth", "16")
+
+
+def test_arguments_that_do_not_go_together(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a\0b")
+    for arguments, reason in (
+        ((), "which image?"),
+        (("--list", tmp_path / "list"), "the folder for the results"),
+        ((tmp_path / "out", tmp_path / "more", "--list", tmp_path / "list"), "the folder for the results"),
+        ((tmp_path / "out", "--list", tmp_path / "list"), "holds zero bytes"),
+        ((tmp_path / "out", "--list", tmp_path / "none"), "none cannot be read"),
+        ((folder, "--format", "bmp"), "bmp"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "") and reason in result.stderr, result.output

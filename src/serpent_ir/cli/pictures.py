@@ -1,148 +1,291 @@
-"""What `restore` and `degrade` share: a file or folder through a function of a picture, progress, a summary.
+"""What `restore` and `degrade` share: images from somewhere to somewhere, progress, a summary.
 
-Standard output carries the path of the result, byte for byte, and nothing else; everything for people goes to standard
-error.
+Standard output carries the path of the result, byte for byte, or the result itself, or lines of JSON, and nothing else;
+everything for people goes to standard error.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serpent_ir.errors import SerpentError
+from serpent_ir.errors import DataError, SerpentError
 from serpent_ir.files import printable
 
 if TYPE_CHECKING:
-    from serpent_ir.images import FileOutcome, Transform
+    from serpent_ir.images import OutputOptions
     from serpent_ir.restoration import Fidelity
+    from serpent_ir.restoration.one import Transform
+    from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
+    from serpent_ir.restoration.plan import Job, Naming, Plan
 
-    Check = Callable[[Path, Path, Path], Fidelity]
-    """From an input, the result and where its map is to go."""
+BITS = {"8": 8, "16": 16, "float": 32}
+
+STANDARD = "-"
+"""In place of a path: standard input, standard output."""
 
 
-def process(
-    source: Path,
-    target: Path | None,
-    make_transform: Callable[[], Transform],
-    word: str,
-    overwrite: bool = False,
-    alpha: bool = False,
-    check: Check | None = None,
-) -> None:
-    """Send the file or folder `source` through the transform and print where the result lies.
+@dataclass(frozen=True)
+class Request:
+    """What was asked: where images come from and go to, and in which form.
 
-    target: None writes next to the source, as `<name>-<word>`. make_transform: called once, after the paths were found
-    to be usable, since it may take long. alpha: results have an alpha channel: a suffix that nobody asked for and whose
-    format has none becomes .png. check: called for each result that was written, to say how well it explains the input.
-    Raises SerpentError when nothing can be done, typer.Exit(1) when some files of a folder failed, could not be checked
-    or are no images.
+    source: a file, a folder, or -; None where `listed` is the file (or -) with paths, one a line, or with `null` after
+    each a zero byte. target: None writes next to the source. quality, depth: as written. check: results are to be
+    checked against their sources.
+    """
+
+    source: str | None
+    target: str | None
+    listed: str | None = None
+    null: bool = False
+    overwrite: bool = False
+    file_format: str | None = None
+    quality: int | None = None
+    depth: str | None = None
+    as_json: bool = False
+    check: bool = False
+
+    def options(self) -> OutputOptions:
+        from serpent_ir.images import OutputOptions
+
+        suffix = None if self.file_format is None else f".{self.file_format}"
+        depth = None if self.depth is None else BITS[self.depth]
+        return OutputOptions(suffix=suffix, quality=self.quality, bit_depth=depth)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is done with images: with a few, and with the many of a plan, where outcomes are shown on the way.
+
+    check: says of a source, its result and where the map is to go how well the result explains the source.
+    """
+
+    transform: Transform
+    run: Callable[[Plan, Callable[[FileOutcome], None], OutputOptions], BatchSummary]
+    check: Callable[[Path, Path, Path], Fidelity] | None = None
+
+
+def process(request: Request, make_engine: Callable[[], Engine], word: str, alpha: bool = False) -> None:
+    """Do what was asked, and print where the result lies.
+
+    make_engine: called once, after the paths were found to be usable, since it may take long. word: what happens to an
+    image, as a participle. alpha: results have an alpha channel: a suffix that nobody asked for and whose format has
+    none becomes .png. Raises SerpentError when nothing can be done, typer.Exit(1) when some of many files failed or are
+    no images.
     """
     from serpent_ir.images.folder import ALPHA_SUFFIXES, WRITABLE_SUFFIXES
+    from serpent_ir.restoration.plan import Naming, plan_folder, plan_list
 
-    suffixes = ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES
-    if source.is_dir():
-        process_folder(source, target, make_transform, word, suffixes, check)
+    naming = Naming(request.options().suffix, ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES)
+    source, target = request.source, None if request.target is None else Path(request.target)
+    if request.listed is not None:
+        if source is None or target is not None:
+            raise typer.BadParameter("with --list there is one argument, the folder for the results")
+        plan = plan_list(read_list(request.listed, request.null), Path(source), naming)
+        process_many(request, plan, make_engine, word)
+    elif source is None:
+        raise typer.BadParameter("which image? Name a file or a folder.")
+    elif STANDARD in (source, request.target):
+        process_stream(request, make_engine, naming)
+    elif os.path.isdir(source):
+        if target is None:
+            folder = Path(source).resolve()
+            target = folder.with_name(f"{folder.name}-{word}")
+        process_many(request, plan_folder(Path(source), target, naming), make_engine, word)
     else:
-        process_file(source, target, make_transform, word, overwrite, suffixes, check)
+        process_file(request, Path(source), target, make_engine, word, naming)
 
 
 def process_file(
-    source: Path,
-    target: Path | None,
-    make_transform: Callable[[], Transform],
-    word: str,
-    overwrite: bool,
-    suffixes: tuple[str, ...],
-    check: Check | None,
+    request: Request, source: Path, target: Path | None, make_engine: Callable[[], Engine], word: str, naming: Naming
 ) -> None:
-    from serpent_ir.images import plan_file, transform_file
+    from serpent_ir.restoration.one import transform_file
+    from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
+    from serpent_ir.restoration.plan import Job, plan_file
 
-    path = plan_file(source, target, word, overwrite, suffixes)
-    maps = {} if check is None else planned_maps([(source, path)])
-    transform_file(source, path, make_transform())
+    job = Job(source, plan_file(source, target, word, request.overwrite, naming), source.name)
+    maps = planned_maps(request, [job])
+    engine = make_engine()
+    try:
+        outcome = transform_file(job, engine.transform, request.options())
+    except SerpentError as error:
+        if request.as_json:
+            print_json(FileOutcome(job, "failed", reason=str(error)).as_dict())
+        raise
     say(f"{source} was {word}; the result is")
-    typer.echo(os.fsencode(path))
-    if check is not None:
-        fidelity = check(source, path, maps[path])
-        for line in (fidelity.verdict, *fidelity.lines, f"map: {maps[path]}"):
+    say_notes(outcome)
+    if request.as_json:
+        print_json(outcome.as_dict())
+        print_json(summary_line(BatchSummary((outcome,), (), outcome.seconds.total), job.target))
+    else:
+        typer.echo(os.fsencode(job.target))
+    if engine.check is not None and maps:
+        fidelity = engine.check(source, job.target, maps[job.target])
+        for line in (fidelity.verdict, *fidelity.lines, f"map: {maps[job.target]}"):
             say(line)
 
 
-def process_folder(
-    source: Path,
-    target: Path | None,
-    make_transform: Callable[[], Transform],
-    word: str,
-    suffixes: tuple[str, ...],
-    check: Check | None,
-) -> None:
-    from serpent_ir.images import plan_folder, transform_folder
+def process_stream(request: Request, make_engine: Callable[[], Engine], naming: Naming) -> None:
+    """One image from standard input or to standard output, or both; without a target, to standard output."""
+    from serpent_ir.images import read_content, suffix_of_content
+    from serpent_ir.restoration.one import transform_content, write_result
+    from serpent_ir.restoration.plan import check_target
 
+    if request.check:
+        raise typer.BadParameter("--check needs files: its map has no place in a pipe")
+    to_standard = request.target in (None, STANDARD)
+    if to_standard and request.as_json:
+        raise typer.BadParameter("--json and an image cannot share standard output")
+    if to_standard and sys.stdout.isatty():
+        raise typer.BadParameter("standard output is a terminal; send it to a file with > or name one")
+    assert request.source is not None
+    from_standard = request.source == STANDARD
+    name = "standard input" if from_standard else request.source
+    target = None if to_standard else Path(str(request.target))
+    if target is not None:
+        check_target(target, naming)
+    content = sys.stdin.buffer.read() if from_standard else read_content(Path(request.source))
+    result, notes = transform_content(
+        content,
+        name,
+        naming.result(Path(f"result{suffix_of_content(content)}")).suffix if target is None else target.suffix,
+        make_engine().transform,
+        request.options(),
+    )
+    for note in notes:
+        say(f"{name}: {note}")
     if target is None:
-        folder = source.resolve()
-        target = folder.with_name(f"{folder.name}-{word}")
-    plan = plan_folder(source, target, suffixes)
-    maps = {} if check is None else planned_maps(plan.pairs)
-    unchecked: list[Path] = []
-    transform = make_transform()
+        sys.stdout.buffer.write(result)
+        sys.stdout.buffer.flush()
+    else:
+        write_result(result, target)
+        typer.echo(os.fsencode(target))
+
+
+def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine], word: str) -> None:
+    maps = planned_maps(request, plan.jobs)
+    engine, unchecked = make_engine(), list[Path]()
+
+    def checked(outcome: FileOutcome) -> list[str]:
+        """What there is to say when the result was checked; one that was there already is, if it has no map yet."""
+        target = outcome.job.target
+        if engine.check is None or not maps or (outcome.status == "skipped" and maps[target].exists()):
+            return []
+        try:
+            return [f"{target}: {engine.check(outcome.job.source, target, maps[target]).summary}"]
+        except SerpentError as error:
+            unchecked.append(target)
+            return [f"not checked {target}: {error}"]
+
     with progress_bar() as progress:
-        bar = progress.add_task("images", total=len(plan.pairs))
+        bar = progress.add_task("images", total=len(plan.jobs))
+        finished = 0
 
         def show(outcome: FileOutcome) -> None:
+            nonlocal finished
+            finished += outcome.status != "failed"
             progress.advance(bar)
-            line = ""
-            if outcome.reason is not None:
-                line = f"skipped {describe(outcome)}"
-            elif check is not None:
-                try:
-                    line = f"{outcome.target}: {check(outcome.source, outcome.target, maps[outcome.target]).summary}"
-                except SerpentError as error:
-                    unchecked.append(outcome.target)
-                    line = f"not checked {outcome.target}: {error}"
-            if line:
+            failed = outcome.status == "failed"
+            lines = [f"failed {describe(outcome)}"] if failed else [*notes_of(outcome), *checked(outcome)]
+            for line in lines:
                 progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+            if request.as_json:
+                print_json(outcome.as_dict())
 
         try:
-            summary = transform_folder(plan, transform, show)
+            summary = engine.run(plan, show, request.options())
         except KeyboardInterrupt:
             progress.stop()
-            say(f"{progress.tasks[bar].completed:.0f} of {len(plan.pairs)} images were done; what is written is whole")
+            say(
+                f"{finished} of {len(plan.jobs)} images were done; what is written is whole,"
+                " and the same command goes on with the rest"
+            )
             raise
 
-    done, failed = len(summary.done), len(summary.failed)
-    say(f"{done} of {len(plan.pairs)} images {word}, {failed} failed, in {summary.seconds:.1f} s")
+    say(summary_text(summary, word))
     for outcome in summary.failed:
         say(f"  {describe(outcome)}")
     if unchecked:
         say(f"{len(unchecked)} could not be checked: {', '.join(map(str, unchecked))}")
     say_ignored([str(path) for path in summary.ignored])
-    typer.echo(os.fsencode(target))
+    if request.as_json:
+        print_json(summary_line(summary, plan.target))
+    else:
+        typer.echo(os.fsencode(plan.target))
     if unchecked or not summary.complete:
         raise typer.Exit(1)
 
 
-def planned_maps(pairs: list[tuple[Path, Path]]) -> dict[Path, Path]:
+def planned_maps(request: Request, jobs: Sequence[Job]) -> dict[Path, Path]:
+    """Where the map of each result goes, if there are to be any."""
     from serpent_ir.restoration.fidelity_files import plan_maps
 
-    return plan_maps(pairs)
+    return plan_maps([(job.source, job.target) for job in jobs]) if request.check else {}
+
+
+def read_list(name: str, null: bool) -> list[Path]:
+    """The paths in a file, or on standard input, one a line, or each with a zero byte behind it."""
+    try:
+        content = sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"the list {name} cannot be read ({error.strerror})", "a file with a path on each line"
+        ) from error
+    if null:
+        lines = content.split(b"\0")
+    elif b"\0" in content:
+        raise DataError(f"the list {name} holds zero bytes", "a path on each line", "Say --null if they divide paths.")
+    else:
+        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    return [Path(os.fsdecode(line)) for line in lines if line]
+
+
+def summary_text(summary: BatchSummary, word: str) -> str:
+    parts = [f"{len(summary.done)} of {len(summary.outcomes)} images {word}"]
+    if summary.skipped:
+        parts.append(f"{len(summary.skipped)} were already")
+    parts.append(f"{len(summary.failed)} failed")
+    rates = f" ({summary.images_per_second:.2f} images/s, {summary.megapixels_per_second:.2f} megapixels/s)"
+    return f"{', '.join(parts)}, in {summary.seconds:.1f} s{rates if summary.done else ''}"
+
+
+def summary_line(summary: BatchSummary, target: Path) -> dict[str, Any]:
+    return {"summary": {**summary.as_dict(), "output": str(target)}}
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One line on standard output; bytes of a name that are no text become \\udc80 to \\udcff."""
+    typer.echo(json.dumps(value))
 
 
 def progress_bar() -> Progress:
     """A bar on standard error: what, how many of how many, and the time left."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=False)
 
 
 def describe(outcome: FileOutcome) -> str:
     """The file that failed and why, its name once."""
     source, reason = str(outcome.source), outcome.reason or ""
     return reason if source in reason else f"{source}: {reason}"
+
+
+def notes_of(outcome: FileOutcome) -> list[str]:
+    return [f"{outcome.source}: {note}" for note in outcome.notes]
+
+
+def say_notes(outcome: FileOutcome) -> None:
+    for line in notes_of(outcome):
+        say(line)
 
 
 def say(text: str) -> None:

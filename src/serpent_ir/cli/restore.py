@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from serpent_ir.cli.pictures import process
-
-if TYPE_CHECKING:
-    from serpent_ir.images import Transform
-    from serpent_ir.restoration import Fidelity, Restorer
+from serpent_ir.cli.options import (
+    AgainOption,
+    DepthOption,
+    FormatOption,
+    JsonOption,
+    ListOption,
+    MemoryOption,
+    NullOption,
+    QualityOption,
+    parse_memory,
+)
+from serpent_ir.cli.pictures import Engine, Request, process
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="An image file, or a folder (with all its folders).")],
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="IN", help="An image file, a folder (with all its folders), or - for standard input."),
+    ] = None,
     target: Annotated[
-        Path | None,
-        typer.Argument(metavar="OUT", help="File or folder to write; without it, <name>-restored next to IN."),
+        str | None,
+        typer.Argument(
+            metavar="OUT", help="File or folder to write, or - for standard output; without it, <name>-restored by IN."
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -39,6 +50,21 @@ def restore(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the fastest one.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of the scan; see `serpent doctor`.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Allow OUT to be the file IN itself.")] = False,
+    file_format: FormatOption = None,
+    quality: QualityOption = None,
+    depth: DepthOption = None,
+    listed: ListOption = None,
+    null: NullOption = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes for many files on a CPU.", show_default="by cores, sizes and memory"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images of equal size restored at once.", show_default="1 on a CPU, else 8"),
+    ] = None,
+    again: AgainOption = False,
+    as_json: JsonOption = False,
     ensemble: Annotated[
         bool,
         typer.Option("--ensemble", help="The mean over 8 turned and flipped images: a little better, 8 times as long."),
@@ -54,8 +80,25 @@ def restore(
             " to <OUT>-fidelity.png.",
         ),
     ] = False,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    memory: MemoryOption = None,
+    way: Annotated[
+        str | None,
+        typer.Option(
+            help="How a large image goes through the model: whole, bands, disk or tiles.",
+            show_default="the first that fits into memory",
+        ),
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of tiles.", show_default="as memory allows")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Pixels that tiles share.", show_default="128")] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Say how each image went through the model, and how far that is from one piece."),
+    ] = False,
 ) -> None:
-    """Restore an image file, or every image of a folder.
+    """Restore an image file, every image of a folder, or those of a list.
 
     Format, bit depth, colour profile, EXIF and transparency stay as in
     the input; for a single file, the suffix of OUT decides the format.
@@ -63,22 +106,39 @@ def restore(
     Weights for sr2, sr4 or sr8 enlarge the image 2, 4 or 8 times. Those
     for inpaint fill what is transparent.
 
-    Prints the path of the result. In a folder, files that cannot be read
-    or are no images are named and left out, and the exit status is 1.
+    Prints the path of the result. Of many files, those that cannot be
+    read or are no images are named and left out, and the exit status is
+    1. A run over many files that was stopped, or killed at any moment,
+    goes on when the same command is given once more.
     """
 
-    @functools.cache
-    def restorer() -> Restorer:
-        from serpent_ir.restoration import Restorer
-
-        return Restorer(task, model, device, backend, ensemble=ensemble, strength=strength)
-
-    def load() -> Transform:
-        return restorer().restore_picture
-
-    def checked(source: Path, result: Path, map_path: Path) -> Fidelity:
+    def load() -> Engine:
+        from serpent_ir.restoration import Fidelity, Restorer
         from serpent_ir.restoration.fidelity_files import check_file
 
-        return check_file(restorer().degradation, source, result, map_path)
+        restorer = Restorer(
+            task,
+            model,
+            device,
+            backend,
+            ensemble=ensemble,
+            strength=strength,
+            precision=precision,
+            memory=parse_memory(memory),
+            way=way,
+            tile=tile,
+            overlap=overlap,
+            report=report,
+        )
 
-    process(source, target, load, "restored", overwrite, check=checked if check else None)
+        def checked(source: Path, result: Path, map_path: Path) -> Fidelity:
+            return check_file(restorer.degradation, source, result, map_path)
+
+        return Engine(
+            restorer.transform,
+            lambda plan, show, options: restorer.restore_plan(plan, show, options, workers, batch, again),
+            checked if check else None,
+        )
+
+    request = Request(source, target, listed, null, overwrite, file_format, quality, depth, as_json, check)
+    process(request, load, "restored")

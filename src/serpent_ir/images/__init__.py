@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
+from serpent_ir.images.content_format import suffix_of_content
 from serpent_ir.images.content_hash import content_hash
-from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, FolderContent, find_images, list_folder
+from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, FolderContent, find_images, lies_in, list_folder
+from serpent_ir.images.messages import named_reading
 from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.pixels import decode_pixels, encode_pixels, image_size, read_content
 from serpent_ir.images.read import decode_picture, read_image
-from serpent_ir.images.transform import (
-    FileOutcome,
-    FolderPlan,
-    FolderSummary,
-    Transform,
-    lies_in,
-    plan_file,
-    plan_folder,
-    transform_file,
-    transform_folder,
-)
 from serpent_ir.images.write import coded_pixels, encode_picture, write_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "WRITABLE_SUFFIXES",
-    "FileOutcome",
     "FolderContent",
-    "FolderPlan",
-    "FolderSummary",
     "OutputOptions",
     "Picture",
-    "Transform",
     "coded_pixels",
     "content_hash",
     "decode_picture",
@@ -41,11 +28,9 @@ __all__ = [
     "image_size",
     "lies_in",
     "list_folder",
-    "plan_file",
-    "plan_folder",
+    "named_reading",
     "read_content",
     "read_image",
-    "transform_file",
-    "transform_folder",
+    "suffix_of_content",
     "write_image",
 ]

@@ -56,3 +56,9 @@ def list_folder(folder: str | Path) -> FolderContent:
         [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES],
         [path for path in found if path.suffix.lower() not in IMAGE_SUFFIXES],
     )
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether `path` is `folder` or below it, be it by links; neither need exist."""
+    real = Path(os.path.realpath(path))
+    return folder.exists() and any(one.exists() and os.path.samefile(one, folder) for one in (real, *real.parents))

@@ -12,10 +12,12 @@ import pyvips
 
 from serpent_ir.errors import ImageReadError, ImageWriteError
 from serpent_ir.files import replacing
+from serpent_ir.images.messages import named_reading
 from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.read import (
     SAMPLE_TYPES,
+    TRANSPOSED_ORIENTATIONS,
     check_finite,
     check_signature,
     damaged,
@@ -39,6 +41,20 @@ from serpent_ir.images.write import (
 )
 
 BAND_FORMATS = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort", np.dtype(np.float32): "float"}
+
+
+def size_of_file(path: Path, max_pixels: int | None = None) -> tuple[int, int]:
+    """(H, W), upright, from a file's header alone. Raises ImageReadError when there is none that can be used."""
+    check_signature(path)
+    try:
+        with path.open("rb", buffering=0) as file, named_reading(str(path)):
+            image = opened(file, path, max_pixels)
+            sideways = orientation_of(image) in TRANSPOSED_ORIENTATIONS
+            return (image.width, image.height) if sideways else (image.height, image.width)
+    except ImageReadError:
+        raise
+    except OSError as error:
+        raise ImageReadError(f"{path} cannot be opened ({error.strerror})", "a readable image file") from error
 
 
 class PictureReader:

@@ -1,4 +1,4 @@
-"""What a weights file says of itself."""
+"""What a weights file says of itself, and which model it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,15 @@ def digest_of_hashes(hashes: Iterable[str]) -> str:
     beside them is theirs.
     """
     return hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+
+
+def digest_of_model(model: nn.Module) -> str:
+    """SHA-256 in hexadecimal of what kind of model it is, its `config`, and the names, types, shapes and bytes of all
+    its tensors: equal for equal weights, whatever file they came from.
+    """
+    kind = f"{type(model).__qualname__} {getattr(model, 'config', None)!r}"
+    digest = hashlib.sha256(kind.encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -78,9 +78,12 @@ def _has_operator(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
     return fitting and maps[0].shape[-1] <= MOST_CHANNELS and _runs_on_triton(device, dtype)
 
 
-@torch.compiler.assume_constant_result
 def _runs_on_triton(device: torch.device, dtype: torch.dtype) -> bool:
     return choose(device, None, dtype).backend == "triton"
+
+
+# All that torch.compiler.assume_constant_result does, which by itself would import torch's whole compiler: seconds.
+_runs_on_triton._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _backend(x: Tensor) -> str:

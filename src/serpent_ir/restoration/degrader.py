@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from serpent_ir.restoration.purpose import DEFAULT_TASK
 from serpent_ir.tasks import Degradation
 
 if TYPE_CHECKING:
-    from serpent_ir.images import Picture
+    from serpent_ir.images import OutputOptions, Picture
+    from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
+    from serpent_ir.restoration.plan import Plan
 
 
 class Degrader:
@@ -53,6 +56,26 @@ class Degrader:
             known = 1 - damaged[3:]
             alpha = known if alpha is None else alpha * known
         return replace(picture, pixels=damaged[:3].contiguous(), alpha=alpha)
+
+    def degrade_plan(
+        self,
+        plan: Plan,
+        on_outcome: Callable[[FileOutcome], None] | None = None,
+        options: OutputOptions | None = None,
+        again: bool = False,
+    ) -> BatchSummary:
+        """Degrade many files; see `run_batch`. Files that an earlier call degraded in the same way are skipped, unless
+        `again`.
+        """
+        from serpent_ir.restoration.batch import run_batch
+        from serpent_ir.restoration.one import Each
+
+        each = Each(self.degrade_picture)
+        return run_batch(plan, each, options, settings=self.settings(), again=again, on_outcome=on_outcome)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a result, as JSON can hold it."""
+        return {"task": self.operator.name, "options": self.operator.options, "seed": self.seed}
 
 
 def seed_of(seed: int, name: str) -> int:

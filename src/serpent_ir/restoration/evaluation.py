@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +88,33 @@ class Planner:
                 "a Serpent as it was made, on the CPU, with the native backend",
                 "Take tiles.",
             )
-        self._estimate = lru_cache(maxsize=64)(lambda h, w: pass_bytes(model, channels, h, w))
+        self.share = 1.0
+        """Of what is free that may be taken: less when several processes take from it."""
+        self._estimates: dict[tuple[int, int], int] = {}
 
-    def choose(self, batch: int, height: int, width: int) -> Evaluation:
-        """The first of `WAYS` that memory allows. Raises RestorationError when none fits."""
+    def settings(self) -> list[Any]:
+        """What was asked for that decides a result."""
+        return [self._memory, self._way, self._tile, self.overlap]
+
+    def _estimate(self, height: int, width: int) -> int:
+        if (height, width) not in self._estimates:
+            self._estimates[height, width] = pass_bytes(self._model, self._channels, height, width)
+        return self._estimates[height, width]
+
+    def room(self) -> float:
+        """The bytes that may be taken now."""
+        free = self._memory if self._memory is not None else free_memory(self._device)
+        return math.inf if free is None else free * self.share
+
+    def fits_whole(self, height: int, width: int) -> bool:
+        """Whether an image of that size can go through the model in one piece."""
+        return self._estimate(height, width) + BYTES_OF_RESULT * height * width <= self.room()
+
+    def choose(self, batch: int, height: int, width: int, reserved: int = 0) -> Evaluation:
+        """The first of `WAYS` that memory allows, without `reserved` bytes. Raises RestorationError when none fits."""
         if self._way is None and batch * height * width <= SMALL:
             return Evaluation("whole", 0)
-        free = self._memory if self._memory is not None else free_memory(self._device)
-        room = math.inf if free is None else free
+        room = self.room() - reserved
         result = BYTES_OF_RESULT * batch * height * width
         if self._way in (None, "whole"):
             needed = batch * self._estimate(height, width) + result
@@ -113,12 +132,11 @@ class Planner:
         """For an image that is read and written some rows at a time: bands with maps on disk, or tiles."""
         if can_go_out_of_core(self._model) and self._way != "tiles":
             return Evaluation("disk", *fewest_bytes(self._model, height, width, maps_in_memory=False))
-        free = self._memory if self._memory is not None else free_memory(self._device)
         tile = self._tile or LARGEST_TILE
         while True:
             strip = BYTES_OF_RESULT * min(tile, height) * width
             try:
-                return self._tiles(min(tile, height), width, math.inf if free is None else free - strip, strip)
+                return self._tiles(min(tile, height), width, self.room() - strip, strip)
             except RestorationError:
                 if self._tile is not None or tile <= SMALLEST_TILE:
                     raise

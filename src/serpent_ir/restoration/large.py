@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from serpent_ir.errors import ImageWriteError, RestorationError, SerpentError, out_of_memory_as
@@ -19,11 +18,11 @@ from serpent_ir.files import replacing, sole_use
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import PictureReader, PictureWriter
 from serpent_ir.restoration.evaluation import Evaluation
-from serpent_ir.restoration.pixels import missing_part
-from serpent_ir.restoration.rows import EnlargedRows
+from serpent_ir.restoration.pixels import planes_of
+from serpent_ir.restoration.rows import EnlargedRows, MappedRows
+from serpent_ir.restoration.seams import LARGEST_SIDE
 
 if TYPE_CHECKING:
-    from serpent_ir.models.out_of_core import ImageRows
     from serpent_ir.restoration.restorer import Restorer
 
 TASK, PROGRESS, SAMPLES, MAPS, LOCK = "task.json", "progress.json", "samples", "maps", "lock"
@@ -41,32 +40,7 @@ class Planes:
         self.channels = 3 if self.first.alpha is None else 4
 
     def read(self, first: int, end: int) -> Tensor:
-        picture = self._reader.read(first, end)
-        return picture.pixels if picture.alpha is None else torch.cat([picture.pixels, picture.alpha])
-
-
-class Restorable:
-    """What of `planes` is restored: colours within [0, 1], and with a mask, the part that is missing."""
-
-    def __init__(self, planes: Planes, channels: int) -> None:
-        self._planes, self.channels = planes, channels
-        self.height, self.width = planes.height, planes.width
-
-    def read(self, first: int, end: int) -> Tensor:
-        rows = self._planes.read(first, end)
-        colours = rows[:3].clamp(0, 1)
-        return colours if self.channels == 3 else torch.cat([colours, missing_part(rows[3:])])
-
-
-class Seen:
-    """`image` as a model sees it."""
-
-    def __init__(self, image: ImageRows, see: Callable[[Tensor], Tensor]) -> None:
-        self._image, self._see, self.channels = image, see, image.channels
-        self.height, self.width = image.height, image.width
-
-    def read(self, first: int, end: int) -> Tensor:
-        return self._see(self._image.read(first, end)[None])[0]
+        return planes_of(self._reader.read(first, end))
 
 
 def restore_large(
@@ -139,9 +113,11 @@ def restore_in(
     with PictureReader(source) as reader:
         planes = Planes(reader)
         restorer.check_picture(planes.first, str(source))
-        before = EnlargedRows(Restorable(planes, restorer.channels), restorer.enlarge)
+        factor = restorer.enlarge * restorer.upscale
+        before = EnlargedRows(MappedRows(planes, restorer.restorable, restorer.channels), restorer.enlarge)
         after = EnlargedRows(before, restorer.upscale)
-        everything = EnlargedRows(planes, restorer.enlarge * restorer.upscale)
+        beyond = EnlargedRows(MappedRows(planes, restorer.beyond, 3), factor)
+        alpha = EnlargedRows(MappedRows(planes, lambda rows: rows[3:], 1), factor)
         progress = Progress(folder / PROGRESS, restorer.planner.choose_by_rows(before.height, before.width))
         evaluation = progress.evaluation
 
@@ -150,19 +126,15 @@ def restore_in(
 
         def write(first: int, rows: Tensor) -> None:
             end = first + rows.shape[1]
-            given, alpha = after.read(first, end), None
-            pixels = restorer.finished(rows[None], given[None])[0]
-            if restorer.channels == 3:
-                known = everything.read(first, end)
-                pixels = pixels + (known[:3] - given)
-                alpha = known[3:].clamp(0, 1) if len(known) == 4 else None
-            writer.write(first, replace(planes.first, pixels=pixels, alpha=alpha))
+            pixels = restorer.finished(rows[None], after.read(first, end)[None])[0] + beyond.read(first, end)
+            opacity = None if like.alpha is None else alpha.read(first, end).clamp(0, 1)
+            writer.write(first, replace(planes.first, pixels=pixels, alpha=opacity))
             progress.note(end)
             if on_stage is not None and evaluation.way == "tiles":
                 on_stage(end, after.height)
 
         restorer.run_in_parts(
-            Seen(before, restorer.seen),
+            MappedRows(before, lambda rows: restorer.seen(rows[None])[0], restorer.channels),
             write,
             evaluation,
             folder / MAPS,
@@ -170,7 +142,17 @@ def restore_in(
             on_stage=on_stage,
         )
         writer.finish()
-        return planes.first.notes
+        if not restorer.report:
+            return planes.first.notes
+        return *planes.first.notes, *restorer.report_on(middle_of(planes, restorer), evaluation=evaluation)
+
+
+def middle_of(planes: Planes, restorer: Restorer) -> Tensor:
+    """As much of the middle as a comparison needs, restorable."""
+    side = -(-LARGEST_SIDE // restorer.enlarge)
+    top, left = max((planes.height - side) // 2, 0), max((planes.width - side) // 2, 0)
+    rows = planes.read(top, min(top + side, planes.height))
+    return restorer.restorable(rows[:, :, left : left + side])
 
 
 class Progress:

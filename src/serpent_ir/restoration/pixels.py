@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from serpent_ir.errors import DtypeError, RangeError, ShapeError
+
+if TYPE_CHECKING:
+    from serpent_ir.images import Picture
 
 INTEGER_MAXIMUM = {torch.uint8: 255, torch.uint16: 65535}
 
@@ -51,3 +56,8 @@ def tensor_of(array: np.ndarray) -> Tensor:
 def missing_part(alpha: Tensor) -> Tensor:
     """The mask of a picture that is to be filled, 1 where alpha (1, H, W) is below 1/2 and 0 elsewhere, as `alpha`."""
     return (alpha < 0.5).to(alpha.dtype)
+
+
+def planes_of(picture: Picture) -> Tensor:
+    """(3 or 4, H, W): the pixels of a picture, and its alpha if it has one."""
+    return picture.pixels if picture.alpha is None else torch.cat([picture.pixels, picture.alpha])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serpent_ir.errors import (
     CheckpointError,
+    DeviceError,
     DtypeError,
     RangeError,
     RestorationError,
@@ -23,24 +24,30 @@ from serpent_ir.errors import (
     UnknownNameError,
     out_of_memory_as,
 )
-from serpent_ir.models import ModelCard, find_weights, load_with_card
+from serpent_ir.models import ModelCard, digest_of_model, find_weights, load_with_card
 from serpent_ir.models.out_of_core import ImageRows
 from serpent_ir.ops import use_backend
 from serpent_ir.restoration.device import resolve_device
 from serpent_ir.restoration.ensemble import ensembled
 from serpent_ir.restoration.evaluation import Evaluation, Planner, run_in_parts
-from serpent_ir.restoration.pixels import missing_part, to_pixels
+from serpent_ir.restoration.pixels import missing_part, planes_of, to_pixels
 from serpent_ir.restoration.purpose import DEFAULT_TASK, degradation_of, named_task
 from serpent_ir.restoration.rows import TensorRows
+from serpent_ir.restoration.seams import measure_seams
 from serpent_ir.restoration.strength import blended, check_strength
 from serpent_ir.tasks import Degradation, enlarge
 
 if TYPE_CHECKING:  # image files are read by pyvips, which `import serpent_ir` must not load
-    from serpent_ir.images import FileOutcome, FolderSummary, Picture
+    from serpent_ir.images import OutputOptions, Picture
+    from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
+    from serpent_ir.restoration.plan import Plan
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EXPLODED = 4.0
 """How far outside of [0, 1] numbers of a lower precision may lie; those of a model that works are within 0.5 or so."""
+
+BYTES_OF_PICTURE = 32
+"""For each pixel: four planes of float32, and samples and the file's bytes beside them."""
 
 
 class Restorer:
@@ -63,6 +70,8 @@ class Restorer:
     memory, way, tile, overlap: how images go through the model that are too large for one piece, see
         `evaluation.Planner`. By default as memory allows: a Serpent on the CPU in bands, to the same result, other
         models in overlapping tiles.
+    report: say in the notes of a picture how it went through the model and, when not in one piece, how far that is from
+        one piece (`seams.measure_seams`), which takes a while.
 
     The task decides what is done beside the model. Super-resolution: a small image comes in, is enlarged by bicubic
     interpolation and then restored, unless the model enlarges by itself. Inpainting: the image comes with a mask, and
@@ -88,6 +97,7 @@ class Restorer:
         way: str | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        report: bool = False,
     ) -> None:
         check_strength(strength)
         self.ensemble, self.strength = ensemble, strength
@@ -95,7 +105,7 @@ class Restorer:
         self.backend = backend
         if precision not in PRECISIONS:
             raise UnknownNameError(f"unknown precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
-        self.precision = precision
+        self.precision, self.report = precision, report
         name, own = named_task(task)
         with use_backend(backend):  # an unknown name is refused here, not on the first image
             pass
@@ -231,17 +241,62 @@ class Restorer:
         is missing, and as calling does. What lies outside [0, 1], colours beyond sRGB and highlights, passes by the
         model: it is taken off, and added to the result.
         """
-        self.check_picture(picture, name or "the picture")
-        inside = picture.pixels.clamp(0, 1)
-        if self.channels == 4 and picture.alpha is not None:
-            return replace(picture, pixels=self(torch.cat([inside, missing_part(picture.alpha)])), alpha=None)
-        pixels, alpha = self(inside), picture.alpha
-        if not torch.equal(inside, picture.pixels):
-            excess = (picture.pixels - inside)[None]
-            pixels = pixels + enlarge(excess, pixels.shape[1] // excess.shape[2])[0]
-        if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
-            alpha = F.interpolate(alpha[None], pixels.shape[1:], mode="bicubic")[0].clamp(0, 1)
-        return replace(picture, pixels=pixels, alpha=alpha)
+        return self.restore_pictures([picture], [name])[0]
+
+    def restore_pictures(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
+        """`restore_picture` for pictures of equal height and width, computed as one batch."""
+        for picture, name in zip(pictures, names, strict=True):
+            self.check_picture(picture, name or "the picture")
+        images = [self.restorable(planes_of(picture)) for picture in pictures]
+        restored = self(images[0][None] if len(images) == 1 else torch.stack(images))
+        notes = self.report_on(images[0], len(images)) if self.report else ()
+        results = [self._picture(picture, pixels) for picture, pixels in zip(pictures, restored, strict=True)]
+        return [replace(result, notes=(*result.notes, *notes)) for result in results] if notes else results
+
+    def report_on(self, image: Tensor, batch: int = 1, evaluation: Evaluation | None = None) -> tuple[str, ...]:
+        """How images like (C, H, W), restorable and not enlarged yet, go through the model, for people."""
+        height, width = (self.enlarge * size for size in image.shape[1:])
+        evaluation = evaluation or self.planner.choose(batch, height, width)
+        if evaluation.way == "whole":
+            return (f"restored {evaluation}",)
+        error = measure_seams(
+            self._evaluated, enlarge(image[None], self.enlarge)[0], evaluation, self.planner.fits_whole
+        )
+        return f"restored {evaluation}", "too little memory to compare with one piece" if error is None else str(error)
+
+    @property
+    def transform(self) -> RestorerTransform:
+        """For the engine that works on files."""
+        return RestorerTransform(self)
+
+    def is_large(self, height: int, width: int) -> bool:
+        """Whether a picture of that size does not fit into memory, with its result, and has to go by rows."""
+        factor = self.enlarge * self.upscale
+        picture = BYTES_OF_PICTURE * height * width * (1 + factor**2)
+        try:
+            evaluation = self.planner.choose(1, self.enlarge * height, self.enlarge * width, picture)
+        except RestorationError:
+            return True
+        return picture + evaluation.bytes > self.planner.room()
+
+    def _picture(self, before: Picture, pixels: Tensor) -> Picture:
+        """A picture with restored pixels, and of what was not restored the rest of the one before."""
+        factor = pixels.shape[1] // before.height
+        beyond = enlarge(self.beyond(planes_of(before))[None], factor)[0]
+        alpha = None if self.channels == 4 else before.alpha
+        if alpha is not None and factor > 1:
+            alpha = enlarge(alpha[None], factor)[0].clamp(0, 1)
+        return replace(before, pixels=pixels + beyond, alpha=alpha)
+
+    def restorable(self, planes: Tensor) -> Tensor:
+        """What is restored of a picture's `planes_of`: colours within [0, 1]; for inpainting also what is missing."""
+        colours = planes[:3].clamp(0, 1)
+        return colours if self.channels == 3 else torch.cat([colours, missing_part(planes[3:])])
+
+    def beyond(self, planes: Tensor) -> Tensor:
+        """The rest of a picture's colours, (3, H, W), where they are not replaced."""
+        rest = planes[:3] - planes[:3].clamp(0, 1)
+        return rest if self.channels == 3 else rest * (1 - missing_part(planes[3:]))
 
     def check_picture(self, picture: Picture, name: str) -> None:
         """Raise RestorationError when a picture, called `name`, does not say what of it is missing, and must."""
@@ -250,15 +305,41 @@ class Restorer:
                 f"{name} has no transparency", "an alpha channel, transparent where the image is to be filled"
             )
 
-    def restore_file(self, source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
+    def settings(self) -> dict[str, Any]:
+        """What decides a result, as JSON can hold it: what is done with an image, and the model, by a digest.
+
+        A module without a `config` may do more than its tensors say: nothing that is known of it holds another time.
+        """
+        known = getattr(self.model, "config", None) is not None
+        return {
+            "task": self.task,
+            "channels": self.channels,
+            "enlarge": self.enlarge,
+            "model": digest_of_model(self.model) if known else secrets.token_hex(),
+            "ensemble": self.ensemble,
+            "strength": self.strength,
+            "precision": self.precision,
+            "parts": self.planner.settings(),
+        }
+
+    def restore_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        overwrite: bool = False,
+        options: OutputOptions | None = None,
+    ) -> Path:
         """Restore the image file `source` into `target`, a file name or an existing folder; returns the file's path.
 
-        overwrite: allow `target` to be `source`. Raises ImageReadError, ImageWriteError, RestorationError.
+        overwrite: allow `target` to be `source`. options: format, quality and bit depth of the result.
+        Raises ImageReadError, ImageWriteError, RestorationError.
         """
-        from serpent_ir.images import plan_file, transform_file
+        from serpent_ir.restoration.one import transform_file
+        from serpent_ir.restoration.plan import Job, Naming, plan_file
 
-        path = plan_file(Path(source), Path(target), "restored", overwrite)
-        transform_file(Path(source), path, self.restore_picture)
+        naming = Naming(None if options is None else options.suffix)
+        path = plan_file(Path(source), Path(target), "restored", overwrite, naming)
+        transform_file(Job(Path(source), path, Path(source).name), self.transform, options)
         return path
 
     def restore_folder(
@@ -266,16 +347,79 @@ class Restorer:
         source: str | Path,
         target: str | Path,
         on_outcome: Callable[[FileOutcome], None] | None = None,
-    ) -> FolderSummary:
+        options: OutputOptions | None = None,
+        workers: int = 1,
+        batch: int | None = None,
+        again: bool = False,
+    ) -> BatchSummary:
         """Restore every image below the folder `source` to the same name below `target`.
 
         Files that fail are left out and named in the summary with the reason; so are files that are no images by their
-        suffix. on_outcome: called after each file.
-        Raises DataError when there is no image, ImageWriteError when `target` could overwrite an input.
-        """
-        from serpent_ir.images import plan_folder, transform_folder
+        suffix. Files that an earlier call restored from the same source by the same weights are skipped, unless
+        `again`; so this may be interrupted and called once more.
 
-        return transform_folder(plan_folder(Path(source), Path(target)), self.restore_picture, on_outcome)
+        on_outcome: called after each file, by one thread at a time. options: format, quality and bit depth of the
+        results. workers: processes, of a model on the CPU; with more than one, a program must not call this while it
+        is imported (`if __name__ == "__main__"`). batch: pictures of equal size that are restored at once; None: 1 on
+        a CPU, 8 else; it may change results by the rounding of sums.
+
+        Raises DataError when there is no image, ImageWriteError when `target` could overwrite an input, DeviceError for
+        workers with a model that is not on the CPU, and what `run_batch` raises.
+        """
+        from serpent_ir.restoration.plan import Naming, plan_folder
+
+        plan = plan_folder(Path(source), Path(target), Naming(None if options is None else options.suffix))
+        return self.restore_plan(plan, on_outcome, options, workers, batch, again)
+
+    def restore_plan(
+        self,
+        plan: Plan,
+        on_outcome: Callable[[FileOutcome], None] | None = None,
+        options: OutputOptions | None = None,
+        workers: int | None = 1,
+        batch: int | None = None,
+        again: bool = False,
+    ) -> BatchSummary:
+        """`restore_folder` for any files that were planned. workers: None takes as many as seem sensible."""
+        from serpent_ir.restoration import batch as many
+
+        if workers is not None and workers > 1 and self.device.type != "cpu":
+            raise DeviceError(f"{workers} worker processes for a model on {self.device}", "1, or a model on the CPU")
+        workers = many.sensible_workers(plan, self.device) if workers is None else workers
+        self.planner.share = 1 / max(workers, 1)
+        return many.run_batch(
+            plan,
+            self.transform,
+            options,
+            settings=self.settings(),
+            again=again,
+            workers=workers,
+            batch=many.sensible_batch(self.device) if batch is None else batch,
+            threads=many.sensible_threads(self.device),
+            on_outcome=on_outcome,
+        )
+
+
+@dataclass(frozen=True)
+class RestorerTransform:
+    """What a restorer does with files; see `one.LargeTransform`.
+
+    on_stage: is told of a picture that goes by rows how far it is, and of how much.
+    """
+
+    restorer: Restorer
+    on_stage: Callable[[int, int], None] | None = None
+
+    def __call__(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
+        return self.restorer.restore_pictures(pictures, names)
+
+    def is_large(self, height: int, width: int) -> bool:
+        return self.restorer.is_large(height, width)
+
+    def by_rows(self, source: Path, target: Path, options: OutputOptions) -> tuple[str, ...]:
+        from serpent_ir.restoration.large import restore_large
+
+        return restore_large(self.restorer, source, target, options, self.restorer.settings(), self.on_stage)
 
 
 def restore(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from serpent_ir.models.out_of_core import ImageRows
@@ -35,3 +37,14 @@ class EnlargedRows:
         bottom = min(-(-end // self._factor) + REACH, self._image.height)
         part = enlarge(self._image.read(top, bottom)[None], self._factor)[0]
         return part[:, first - top * self._factor : end - top * self._factor]
+
+
+class MappedRows:
+    """The rows of `image` through a pointwise function, (C, n, W) to (channels, n, W)."""
+
+    def __init__(self, image: ImageRows, function: Callable[[Tensor], Tensor], channels: int) -> None:
+        self._image, self._function, self.channels = image, function, channels
+        self.height, self.width = image.height, image.width
+
+    def read(self, first: int, end: int) -> Tensor:
+        return self._function(self._image.read(first, end))

@@ -1,0 +1,148 @@
+"""Many files through a transform, so that it can be stopped at any moment and continued."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from serpent_ir.efficiency.memory import affordable
+from serpent_ir.errors import ImageReadError, RangeError
+from serpent_ir.files import TEMPORARY_NAMES, leftover_name
+from serpent_ir.images import OutputOptions, image_size, named_reading, read_content
+from serpent_ir.restoration.journal import journal_of
+from serpent_ir.restoration.one import Transform
+from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
+from serpent_ir.restoration.pipeline import PIXELS, Flow, Jobs, Pipeline
+from serpent_ir.restoration.plan import Job, Plan
+
+BATCH_ON_ACCELERATORS = 8
+
+SAMPLED = 16
+"""Files whose headers are looked at."""
+PIXELS_FOR_A_WORKER = 2_000_000
+"""What a core restores while another process begins."""
+BYTES_PER_PIXEL = 1000
+"""What a model takes for a large picture, roughly (docs/results.md)."""
+
+
+def run_batch(
+    plan: Plan,
+    transform: Transform,
+    options: OutputOptions | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    again: bool = False,
+    workers: int = 1,
+    batch: int = 1,
+    threads: int = 1,
+    on_outcome: Callable[[FileOutcome], None] | None = None,
+) -> BatchSummary:
+    """Apply `transform` to the source of every job of `plan` and write the result to the target.
+
+    settings: what decides the results of `transform`. With it, there is a journal in the target folder: files that an
+        earlier run did with equal settings and options are skipped, if source and result are still as they were.
+    again: do these too.
+    workers: processes; 1: this one. They share the cores. batch: pictures of equal size that are computed at once, if
+        so many wait. threads: for reading, and as many for writing, in each process.
+    on_outcome: called with what became of a file when it is known, by one thread at a time.
+
+    A file for which ImageReadError, ImageWriteError or RestorationError is raised (too little memory included), or of
+    which worker processes die, is left out, with the reason in the summary; the others are not affected. Any other
+    error ends the run; so does KeyboardInterrupt. At no time is a target half written. Raises RangeError for numbers
+    below 1, and what `journal_of` and `run_workers` raise.
+    """
+    for name, number in (("workers", workers), ("batch", batch), ("threads", threads)):
+        if number < 1:
+            raise RangeError(f"{number} {name}", "1 or more")
+    start = time.perf_counter()
+    options = options or OutputOptions()
+    decisive = {**(settings or {}), "source": os.path.realpath(plan.source), "output": asdict(options)}
+    outcomes: dict[str, FileOutcome] = {}
+    with nullcontext() if settings is None else journal_of(plan.target, decisive, again) as journal:
+
+        def note(outcome: FileOutcome) -> None:
+            outcomes[outcome.job.name] = outcome
+            if journal is not None and outcome.status != "skipped":
+                journal.record(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+
+        remove_leftovers(plan.jobs)
+        pending = []
+        for job in plan.jobs:
+            if journal is not None and journal.has(job):
+                note(FileOutcome(job, "skipped"))
+            else:
+                pending.append(job)
+        workers = min(workers, len(pending))
+        flow = Flow(options, batch, threads, PIXELS // max(workers, 1))
+        if workers > 1:
+            from serpent_ir.restoration.workers import run_workers
+
+            run_workers(pending, transform, flow, workers, max(1, torch.get_num_threads() // workers), note)
+        else:
+            jobs: Jobs = SimpleQueue()
+            for job in pending:
+                jobs.put(job)
+            jobs.put(None)
+            Pipeline(transform, flow, jobs, note).run()
+    in_order = tuple(outcomes[job.name] for job in plan.jobs)
+    return BatchSummary(in_order, plan.ignored, time.perf_counter() - start)
+
+
+def remove_leftovers(jobs: tuple[Job, ...]) -> None:
+    """Remove what a run that was killed left half written under the targets of `jobs`."""
+    found: dict[Path, set[Path]] = {}
+    for job in jobs:
+        folder = job.target.parent
+        if folder not in found:
+            found[folder] = {*folder.glob(TEMPORARY_NAMES)}
+        if found[folder]:
+            leftover = leftover_name(job.target)
+            if leftover in found[folder]:
+                leftover.unlink(missing_ok=True)
+
+
+def sensible_workers(plan: Plan, device: torch.device) -> int:
+    """How many processes do the work of `plan` soonest: one for each core that torch may use.
+
+    Fewer where there is too little work for them, or where pictures are so large that memory would not suffice, by the
+    headers of a few files. 1 on anything but a CPU, whose cores are then free for reading and writing.
+    """
+    if device.type != "cpu":
+        return 1
+    cores, sampled = torch.get_num_threads(), plan.jobs[:: max(1, len(plan.jobs) // SAMPLED)]
+    if cores == 1:
+        return 1
+    sizes = []
+    for job in sampled:
+        try:
+            with named_reading(str(job.source)):
+                height, width = image_size(read_content(job.source), str(job.source))
+        except ImageReadError:
+            continue
+        sizes.append(height * width)
+    if not sizes:
+        return 1
+    work = len(plan.jobs) * sum(sizes) // len(sampled)
+    memory = affordable()
+    by_memory = cores if memory is None else memory // (BYTES_PER_PIXEL * max(sizes))
+    return max(1, min(cores, len(plan.jobs), work // PIXELS_FOR_A_WORKER, by_memory))
+
+
+def sensible_batch(device: torch.device) -> int:
+    """How many pictures of equal size are computed at once by default."""
+    return 1 if device.type == "cpu" else BATCH_ON_ACCELERATORS
+
+
+def sensible_threads(device: torch.device) -> int:
+    """Threads for reading, and for writing: where the cores do not compute, more."""
+    return 1 if device.type == "cpu" else max(1, min(4, torch.get_num_threads() // 2))

@@ -1,0 +1,112 @@
+"""One image through a transform: its bytes, or its file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeGuard, runtime_checkable
+
+from serpent_ir.errors import ImageWriteError, RestorationError, out_of_memory_as
+from serpent_ir.files import replacing
+from serpent_ir.images import OutputOptions, Picture, decode_picture, encode_picture, named_reading, read_content
+from serpent_ir.restoration.outcome import FileOutcome, Seconds
+from serpent_ir.restoration.plan import Job
+
+
+class Transform(Protocol):
+    """New pictures from old ones of equal height and width, in their order.
+
+    names: of the pictures, the path of each below the folder it was found in, with forward slashes. Nothing that is
+    returned depends on the others that came along, up to the rounding of floating point sums.
+    """
+
+    def __call__(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]: ...
+
+
+@runtime_checkable
+class LargeTransform(Transform, Protocol):
+    """A transform that also does without having all of a picture in memory."""
+
+    def is_large(self, height: int, width: int) -> bool:
+        """Whether a picture of that size is to go by rows."""
+        ...
+
+    def by_rows(self, source: Path, target: Path, options: OutputOptions) -> tuple[str, ...]:
+        """From file to file; returns the notes on it. Raises ImageReadError, RestorationError, ImageWriteError."""
+        ...
+
+
+def goes_by_rows(transform: Transform, height: int, width: int) -> TypeGuard[LargeTransform]:
+    return isinstance(transform, LargeTransform) and transform.is_large(height, width)
+
+
+@dataclass(frozen=True)
+class Each:
+    """The transform that applies a function to one picture at a time."""
+
+    function: Callable[[Picture, str], Picture]
+
+    def __call__(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
+        return [self.function(picture, name) for picture, name in zip(pictures, names, strict=True)]
+
+
+def transform_content(
+    content: bytes, name: str, suffix: str, transform: Transform, options: OutputOptions
+) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of an image file -> those of its result, in the format of `suffix`, and the notes on it.
+
+    name: what errors call it, and what `transform` is told. Raises ImageReadError, RestorationError, ImageWriteError.
+    """
+    picture = read_picture(content, name)
+    result = transformed(transform, [picture], [name])[0]
+    return encode_picture(result, suffix, options), result.notes
+
+
+def transform_file(job: Job, transform: Transform, options: OutputOptions | None = None) -> FileOutcome:
+    """Read the source of `job`, apply `transform`, write its target, whose suffix decides the format.
+
+    Raises ImageReadError, RestorationError, ImageWriteError.
+    """
+    start = time.perf_counter()
+    picture = read_picture(read_content(job.source), str(job.source))
+    read = time.perf_counter()
+    result = transformed(transform, [picture], [job.name])[0]
+    computed = time.perf_counter()
+    written = write_picture(result, job.target, options or OutputOptions())
+    seconds = Seconds(read - start, computed - read, time.perf_counter() - computed)
+    return FileOutcome(job, "done", None, picture.width, picture.height, result.notes, seconds, written=written)
+
+
+def read_picture(content: bytes, name: str) -> Picture:
+    """The picture in the bytes of a file. Raises ImageReadError."""
+    with named_reading(name):
+        return decode_picture(content, name)
+
+
+def transformed(transform: Transform, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
+    """`transform(pictures, names)`, with too little memory as RestorationError."""
+    size = f"{pictures[0].width} x {pictures[0].height}"
+    with out_of_memory_as(RestorationError, f"{names[0]}: there is not enough memory for {size}"):
+        return transform(pictures, names)
+
+
+def write_picture(picture: Picture, target: Path, options: OutputOptions, alone: bool = False) -> int:
+    """Write the file whose suffix decides the format, see `write_result`; returns its size. Raises ImageWriteError."""
+    try:
+        content = encode_picture(picture, target.suffix.lower(), options)
+    except ImageWriteError as error:
+        raise ImageWriteError(f"{target} cannot be written: {error.came}", error.expected, error.remedy) from error
+    write_result(content, target, alone)
+    return len(content)
+
+
+def write_result(content: bytes, target: Path, alone: bool = False) -> None:
+    """Write the file whole or not at all; missing folders are made. alone: see `replacing`. Raises ImageWriteError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, alone) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise ImageWriteError(f"{target} cannot be written ({error.strerror})") from error

@@ -1,0 +1,177 @@
+"""Who is written where: from files to the names of their results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serpent_ir.errors import DataError, ImageWriteError
+from serpent_ir.images import WRITABLE_SUFFIXES, lies_in, list_folder
+from serpent_ir.images.read import check_signature
+from serpent_ir.images.write import check_writable_suffix
+
+SPELLINGS = {".jpeg": ".jpg", ".tif": ".tiff"}
+"""Suffixes that stand for the same format."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and one to write. name: the path below the plan's source, with forward slashes."""
+
+    source: Path
+    target: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for many files; targets are distinct, and none of them is a source.
+
+    source: the folder that all sources lie in; target: the folder that all results lie in. ignored: files in `source`
+    whose names are not those of images, which are left alone.
+    """
+
+    source: Path
+    target: Path
+    jobs: tuple[Job, ...]
+    ignored: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The name of a result follows from that of its source.
+
+    suffix: of all results (lower case), None: that of the source, or .png where that is not one of `allowed`.
+    """
+
+    suffix: str | None = None
+    allowed: tuple[str, ...] = WRITABLE_SUFFIXES
+
+    def result(self, path: Path) -> Path:
+        own = path.suffix.lower()
+        if self.suffix is None:
+            return path if own in self.allowed else path.with_suffix(".png")
+        return path if SPELLINGS.get(own, own) == SPELLINGS.get(self.suffix, self.suffix) else self.renamed(path)
+
+    def renamed(self, path: Path) -> Path:
+        return path.with_suffix(self.suffix or ".png")
+
+    def added(self, path: Path) -> Path:
+        """a.gif -> a.gif.png, where a.png is taken."""
+        return path.with_name(f"{path.name}{self.suffix or '.png'}")
+
+
+def plan_file(
+    source: Path, target: Path | None, word: str, overwrite: bool = False, naming: Naming | None = None
+) -> Path:
+    """Where the result of the file `source` goes.
+
+    target: the file itself; or an existing folder, in which the name is kept; or None for `<stem>-<word><suffix>` next
+        to the source.
+    overwrite: allow the result to replace the source.
+
+    Raises ImageReadError when the source is missing, empty or no image; ImageWriteError when the result would replace
+    the source, its suffix has no format, or is not that of `naming`.
+    """
+    check_signature(source)
+    naming = naming or Naming()
+    if target is None:
+        target = naming.result(source.with_name(f"{source.stem}-{word}{source.suffix}"))
+    elif target.is_dir():
+        target = naming.result(target / source.name)
+    check_target(target, naming)
+    if not overwrite and target.exists() and os.path.samefile(source, target):
+        raise ImageWriteError(f"{target} is the input itself", "another place for the output")
+    return target
+
+
+def check_target(target: Path, naming: Naming) -> None:
+    """Raise ImageWriteError when the suffix of the file `target` has no format, or is not that of `naming`."""
+    if naming.suffix is not None and naming.result(target) != target:
+        raise ImageWriteError(
+            f"{target} does not end as a file of the format {naming.suffix[1:]} does",
+            f"such as {naming.renamed(target)}",
+        )
+    check_writable_suffix(target)
+
+
+def plan_folder(source: Path, target: Path, naming: Naming | None = None) -> Plan:
+    """The results of every image below `source`, sorted, below `target` under the names of their sources.
+
+    Raises DataError when there is no image, ImageWriteError when `target` is `source`, lies in it, or when an output
+    would replace an input.
+    """
+    if lies_in(target, source):
+        raise ImageWriteError(f"{target} lies in the input folder {source}", "a folder outside of it for the output")
+    content = list_folder(source)
+    if not content.images:
+        raise DataError(
+            f"{source} holds no image among {len(content.others)} files",
+            "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF",
+        )
+    paths = {path: path.relative_to(source) for path in content.images}
+    return Plan(source, target, jobs_of(paths, target, naming or Naming()), tuple(content.others))
+
+
+def plan_list(sources: Sequence[Path], target: Path, naming: Naming | None = None) -> Plan:
+    """The results of the files `sources`, in their order, each once.
+
+    They lie below `target` under the paths of their sources below the folder that holds all of these, links to folders
+    followed. A file need not exist: reading it will fail. Raises DataError when there is none, or one is the root of
+    the file system, ImageWriteError when an output would replace an input.
+    """
+    if not sources:
+        raise DataError("the list names no file", "the path of an image on each line")
+    parents = {parent: Path(os.path.realpath(parent)) for parent in {path.parent for path in sources}}
+    real: dict[Path, Path] = {}
+    for path in sources:
+        place = Path(os.path.realpath(path)) if path.name in ("", "..") else parents[path.parent] / path.name
+        if not place.name:
+            raise DataError(f"the list names {path}", "the path of an image on each line")
+        real.setdefault(place, path)
+    common = Path(os.path.commonpath([place.parent for place in real]))
+    paths = {path: place.relative_to(common) for place, path in real.items()}
+    return Plan(common, target, jobs_of(paths, target, naming or Naming()))
+
+
+def jobs_of(paths: dict[Path, Path], target: Path, naming: Naming) -> tuple[Job, ...]:
+    """paths: each source and its path below the folder of all. Names that are kept go before those that change.
+
+    Raises ImageWriteError when `target` is a file, or when an output is an input, be it under another name.
+    """
+    if target.exists() and not target.is_dir():
+        raise ImageWriteError(f"{target} is a file", "a folder for the results")
+    results = {source: naming.result(path) for source, path in paths.items()}
+    taken = {spelled(path) for source, path in results.items() if path == paths[source]}
+    for source, path in paths.items():
+        if results[source] != path:
+            if spelled(results[source]) in taken:
+                results[source] = naming.added(path)
+            while spelled(results[source]) in taken:
+                results[source] = naming.added(results[source])
+            taken.add(spelled(results[source]))
+    jobs = tuple(Job(source, target / results[source], path.as_posix()) for source, path in paths.items())
+    inputs = identities(job.source for job in jobs)
+    overwritten = sorted(path for file, path in identities(job.target for job in jobs).items() if file in inputs)
+    if overwritten:
+        raise ImageWriteError(f"{overwritten[0]} would be both input and output", "a folder elsewhere for the output")
+    return jobs
+
+
+def spelled(path: Path) -> str:
+    """Equal for names that some file systems take for one."""
+    return str(path).casefold()
+
+
+def identities(paths: Iterable[Path]) -> dict[tuple[int, int], Path]:
+    """Device and inode of each file that exists: equal for one file under several names."""
+    found = {}
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found[status.st_dev, status.st_ino] = path
+    return found
