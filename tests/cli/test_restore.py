@@ -264,7 +264,7 @@ def test_pipes(tmp_path: Path, folder: Path, tiny: str) -> None:
         (b"", ("-", "-"), "standard input is"),
         (b"text", ("-", "-"), "standard input is not an image of a known format"),
         (source[:70], ("-", "-"), "standard input is truncated or damaged"),
-        (source, ("-", "-", "--json"), "cannot share standard output"),
+        (source, ("-", "-", "--json"), "--json is for files"),
         (source, ("-", tmp_path / "a.jpg", "--format", "png"), "does not end as a file of the format png"),
     ):
         result = piped(content, *arguments)

@@ -143,8 +143,8 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
     if request.check:
         raise typer.BadParameter("--check needs files: its map has no place in a pipe")
     to_standard = request.target in (None, STANDARD)
-    if to_standard and request.as_json:
-        raise typer.BadParameter("--json and an image cannot share standard output")
+    if request.as_json:
+        raise typer.BadParameter("--json is for files, not for standard input or output")
     if to_standard and sys.stdout.isatty():
         raise typer.BadParameter("standard output is a terminal; send it to a file with > or name one")
     assert request.source is not None
