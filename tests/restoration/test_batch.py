@@ -231,7 +231,7 @@ def test_reading_ahead_is_bounded_by_pixels(tmp_path: Path, monkeypatch: pytest.
         seen.append(len(read))
         return list(pictures)
 
-    monkeypatch.setattr("serpent_ir.restoration.pipeline.read_picture", counted)
+    monkeypatch.setattr("serpent_ir.restoration.pipeline.decode_picture", counted)
     run_batch(plan_folder(tmp_path / "in", tmp_path / "out"), slowly, batch=2, threads=2)
     assert seen[0] <= 2 and all(now <= 2 * (number + 2) for number, now in enumerate(seen)) and len(read) == 6
 

@@ -178,7 +178,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
     def checked(outcome: FileOutcome) -> list[str]:
         """What there is to say when the result was checked; one that was there already is, if it has no map yet."""
         target = outcome.job.target
-        if engine.check is None or not maps or (outcome.status == "skipped" and maps[target].exists()):
+        if engine.check is None or not maps or (outcome.status == "skipped" and maps[target].is_file()):
             return []
         try:
             return [f"{target}: {engine.check(outcome.job.source, target, maps[target]).summary}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from serpent_ir.images.content_format import suffix_of_content
 from serpent_ir.images.content_hash import content_hash
 from serpent_ir.images.folder import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, FolderContent, find_images, lies_in, list_folder
-from serpent_ir.images.messages import named_reading
 from serpent_ir.images.output_options import OutputOptions
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.pixels import decode_pixels, encode_pixels, image_size, read_content
@@ -28,7 +27,6 @@ __all__ = [
     "image_size",
     "lies_in",
     "list_folder",
-    "named_reading",
     "read_content",
     "read_image",
     "suffix_of_content",

@@ -47,7 +47,7 @@ def size_of_file(path: Path, max_pixels: int | None = None) -> tuple[int, int]:
     """(H, W), upright, from a file's header alone. Raises ImageReadError when there is none that can be used."""
     check_signature(path)
     try:
-        with path.open("rb", buffering=0) as file, named_reading(str(path)):
+        with path.open("rb", buffering=0) as file:
             image = opened(file, path, max_pixels)
             sideways = orientation_of(image) in TRANSPOSED_ORIENTATIONS
             return (image.width, image.height) if sideways else (image.height, image.width)
@@ -103,7 +103,8 @@ class PictureReader:
         kept = self._rows[max(first - self._position + len(self._rows), 0) :]
         if end > self._position:
             try:
-                part = self._region.fetch(0, self._position, self.width, end - self._position)
+                with named_reading(self._path):
+                    part = self._region.fetch(0, self._position, self.width, end - self._position)
             except pyvips.Error as error:
                 raise damaged(self._path, error) from error
             new = np.frombuffer(part, self._rows.dtype).reshape(-1, self.width, self._bands)

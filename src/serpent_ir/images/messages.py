@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyvips
 
@@ -11,7 +12,7 @@ from serpent_ir.errors import ImageReadError
 
 
 @contextmanager
-def named_reading(name: str) -> Iterator[None]:
+def named_reading(name: Path | str) -> Iterator[None]:
     """Within the block, a damaged file whose bytes are part of libvips's message is an ImageReadError, too.
 
     pyvips takes the message for UTF-8 and raises UnicodeDecodeError before it clears it, so that each later error of

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from serpent_ir.errors import ImageReadError, RangeError, out_of_memory_as
+from serpent_ir.images.messages import named_reading
 from serpent_ir.images.page_limit import check_pages
 from serpent_ir.images.picture import Picture
 from serpent_ir.images.tiff import begins_like_tiff, exif_of_tiff
@@ -167,15 +168,20 @@ def opened(file: BinaryIO, name: Path | str, max_pixels: int | None, access: str
     check_pages(file, name)
     file.seek(0)
     try:
-        if isinstance(file, io.BytesIO):
-            source = pyvips.Source.new_from_memory(file.getvalue())
-        else:
-            source = pyvips.Source.new_from_descriptor(file.fileno())  # a copy of it, at the same place in the file
-        image = pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
+        with named_reading(name):
+            image = opened_by_libvips(file, access)
     except pyvips.Error as error:
         raise damaged(name, error) from error
     check_header(name, image, limit)
     return image
+
+
+def opened_by_libvips(file: BinaryIO, access: str) -> pyvips.Image:
+    if isinstance(file, io.BytesIO):
+        source = pyvips.Source.new_from_memory(file.getvalue())
+    else:
+        source = pyvips.Source.new_from_descriptor(file.fileno())  # a copy of it, at the same place in the file
+    return pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
 
 
 def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
@@ -186,8 +192,9 @@ def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
     """
     maximum = maximum_of(image)
     try:
-        image = to_rgb_or_gray(image)
-        content = image.write_to_memory()
+        with named_reading(name):
+            image = to_rgb_or_gray(image)
+            content = image.write_to_memory()
     except pyvips.Error as error:
         raise damaged(name, error) from error
     samples = np.frombuffer(content, SAMPLE_TYPES[image.format])

@@ -16,7 +16,8 @@ import torch
 from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import ImageReadError, RangeError
 from serpent_ir.files import TEMPORARY_NAMES, leftover_name
-from serpent_ir.images import OutputOptions, image_size, named_reading, read_content
+from serpent_ir.images import OutputOptions
+from serpent_ir.images.large import size_of_file
 from serpent_ir.restoration.journal import journal_of
 from serpent_ir.restoration.one import Transform
 from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
@@ -125,8 +126,7 @@ def sensible_workers(plan: Plan, device: torch.device) -> int:
     sizes = []
     for job in sampled:
         try:
-            with named_reading(str(job.source)):
-                height, width = image_size(read_content(job.source), str(job.source))
+            height, width = size_of_file(job.source)
         except ImageReadError:
             continue
         sizes.append(height * width)

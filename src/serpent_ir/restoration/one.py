@@ -10,7 +10,8 @@ from typing import Protocol, TypeGuard, runtime_checkable
 
 from serpent_ir.errors import ImageWriteError, RestorationError, out_of_memory_as
 from serpent_ir.files import replacing
-from serpent_ir.images import OutputOptions, Picture, decode_picture, encode_picture, named_reading, read_content
+from serpent_ir.images import OutputOptions, Picture, decode_picture, encode_picture, read_content
+from serpent_ir.images.large import size_of_file
 from serpent_ir.restoration.outcome import FileOutcome, Seconds
 from serpent_ir.restoration.plan import Job
 
@@ -59,7 +60,7 @@ def transform_content(
 
     name: what errors call it, and what `transform` is told. Raises ImageReadError, RestorationError, ImageWriteError.
     """
-    picture = read_picture(content, name)
+    picture = decode_picture(content, name)
     result = transformed(transform, [picture], [name])[0]
     return encode_picture(result, suffix, options), result.notes
 
@@ -70,19 +71,18 @@ def transform_file(job: Job, transform: Transform, options: OutputOptions | None
     Raises ImageReadError, RestorationError, ImageWriteError.
     """
     start = time.perf_counter()
-    picture = read_picture(read_content(job.source), str(job.source))
+    height, width = size_of_file(job.source)
+    if goes_by_rows(transform, height, width):
+        notes = transform.by_rows(job.source, job.target, options or OutputOptions())
+        seconds, written = Seconds(compute=time.perf_counter() - start), job.target.stat().st_size
+        return FileOutcome(job, "done", None, width, height, notes, seconds, written=written)
+    picture = decode_picture(read_content(job.source), str(job.source))
     read = time.perf_counter()
     result = transformed(transform, [picture], [job.name])[0]
     computed = time.perf_counter()
     written = write_picture(result, job.target, options or OutputOptions())
     seconds = Seconds(read - start, computed - read, time.perf_counter() - computed)
     return FileOutcome(job, "done", None, picture.width, picture.height, result.notes, seconds, written=written)
-
-
-def read_picture(content: bytes, name: str) -> Picture:
-    """The picture in the bytes of a file. Raises ImageReadError."""
-    with named_reading(name):
-        return decode_picture(content, name)
 
 
 def transformed(transform: Transform, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:

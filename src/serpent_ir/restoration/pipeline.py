@@ -17,8 +17,9 @@ from queue import SimpleQueue
 from typing import TypeAlias
 
 from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError
-from serpent_ir.images import OutputOptions, Picture, image_size, named_reading, read_content
-from serpent_ir.restoration.one import LargeTransform, Transform, transformed, write_picture
+from serpent_ir.images import OutputOptions, Picture, decode_picture, read_content
+from serpent_ir.images.large import size_of_file
+from serpent_ir.restoration.one import LargeTransform, Transform, goes_by_rows, transformed, write_picture
 from serpent_ir.restoration.outcome import FileOutcome
 from serpent_ir.restoration.plan import Job
 
@@ -167,16 +168,15 @@ class Pipeline:
         start = time.perf_counter()
         outcome = FileOutcome(job, "failed", stamp=stamp_of(job.source))
         try:
-            content = read_content(job.source)
-            with named_reading(str(job.source)):
-                height, width = image_size(content, str(job.source))
+            height, width = size_of_file(job.source)
             header_read = time.perf_counter()
             self.read_ahead.enter(height * width)
             start += time.perf_counter() - header_read  # waiting is not reading
             if self.stopped.is_set():
                 return
             try:
-                picture = read_picture(content, str(job.source))
+                large = goes_by_rows(self.transform, height, width)
+                picture = None if large else decode_picture(read_content(job.source), str(job.source))
             except BaseException:
                 self.read_ahead.leave(height * width)
                 raise
