@@ -31,7 +31,7 @@ LARGEST_TILE = 2048
 SMALLEST_TILE = 2 * OVERLAP
 SMALL = 256 * 256
 """Images of at most so many pixels are never worth an estimate."""
-BAND_BYTES = (16 * MEBIBYTE, 32 * MEBIBYTE, 64 * MEBIBYTE, 128 * MEBIBYTE, 256 * MEBIBYTE, 512 * MEBIBYTE)
+BAND_BYTES = tuple(size * MEBIBYTE for size in (8, 16, 32, 64, 128, 256))
 BYTES_OF_RESULT = 4 * 3 * 4  # for each pixel: three channels of float32, a few times over, while it is finished
 
 
@@ -123,7 +123,7 @@ class Planner:
         if can_go_out_of_core(self._model):
             for way in ("bands", "disk"):
                 if self._way in (None, way):
-                    needed, band_bytes = fewest_bytes(self._model, height, width, way == "bands")
+                    needed, band_bytes = bands_that_fit(self._model, height, width, way == "bands", room - result)
                     if self._way == way or needed + result <= room:
                         return Evaluation(way, needed + result, band_bytes)
         return self._tiles(height, width, room - result, result)
@@ -131,7 +131,7 @@ class Planner:
     def choose_by_rows(self, height: int, width: int) -> Evaluation:
         """For an image that is read and written some rows at a time: bands with maps on disk, or tiles."""
         if can_go_out_of_core(self._model) and self._way != "tiles":
-            return Evaluation("disk", *fewest_bytes(self._model, height, width, maps_in_memory=False))
+            return Evaluation("disk", *bands_that_fit(self._model, height, width, False, self.room()))
         tile = self._tile or LARGEST_TILE
         while True:
             strip = BYTES_OF_RESULT * min(tile, height) * width
@@ -158,11 +158,12 @@ class Planner:
         return Evaluation("tiles", needed + result, tile=tile, overlap=min(self.overlap, tile // 2))
 
 
-def fewest_bytes(model: Serpent, height: int, width: int, maps_in_memory: bool) -> tuple[int, int]:
-    """The least memory that bands take, and the size of them for that."""
-    needed = {b: needed_bytes(model, height, width, b, maps_in_memory) for b in BAND_BYTES}
-    band_bytes = min(needed, key=needed.__getitem__)
-    return needed[band_bytes], band_bytes
+def bands_that_fit(model: Serpent, height: int, width: int, maps_in_memory: bool, room: float) -> tuple[int, int]:
+    """The memory that bands take, and their size: the largest that fit, since each costs time, else the frugalest."""
+    needed = {size: needed_bytes(model, height, width, size, maps_in_memory) for size in BAND_BYTES}
+    fitting = [size for size in BAND_BYTES if needed[size] <= room]
+    chosen = fitting[-1] if fitting else min(needed, key=needed.__getitem__)
+    return needed[chosen], chosen
 
 
 def free_memory(device: torch.device) -> int | None:

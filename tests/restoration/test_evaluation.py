@@ -1,0 +1,175 @@
+"""Which way an image goes through a model, and that all ways lead to the same result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from serpent_ir.errors import RangeError, RestorationError, UnknownNameError
+from serpent_ir.images import Picture
+from serpent_ir.models import create_model
+from serpent_ir.ops import native
+from serpent_ir.restoration import Restorer, evaluation
+from serpent_ir.restoration.evaluation import Evaluation, Planner
+from serpent_ir.restoration.seams import measure_seams
+
+CPU = torch.device("cpu")
+TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,)}
+needs_native = pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return create_model("serpent-b", **TINY).eval()
+
+
+@needs_native
+def test_the_first_way_that_memory_allows() -> None:
+    model = create_model("serpent-b")
+
+    def way(memory: float, size: int = 4096) -> str:
+        return Planner(model, CPU, 3, int(memory)).choose(1, size, size).way
+
+    result = 48 * 4096**2
+    assert way(result + 1.1e9) == "whole"
+    assert way(result + 0.9e9) == "bands"
+    assert way(result + 0.3e9) == "disk"
+    with pytest.raises(RestorationError, match=r"needs .* GB of memory, .* may be used"):
+        way(result)
+    assert way(1, size=256) == "whole"  # not worth a question
+    assert Planner(create_model("unet-32"), CPU, 3, int(result + 0.5e9)).choose(1, 4096, 4096).way == "tiles"
+
+
+def test_tiles_are_as_large_as_fits() -> None:
+    model = create_model("unet-32")
+    sizes = [
+        Planner(model, CPU, 3, int(48 * 3000**2 + memory)).choose(1, 3000, 3000).tile for memory in (6e9, 2e9, 5e8)
+    ]
+    assert sizes == [2048, 1024, 512]
+    chosen = Planner(model, CPU, 3, way="tiles", tile=300, overlap=50).choose(1, 3000, 3000)
+    assert (chosen.way, chosen.tile, chosen.overlap) == ("tiles", 300, 50)
+
+
+def test_what_cannot_be_asked_for() -> None:
+    for wrong, error in (
+        ({"way": "sideways"}, UnknownNameError),
+        ({"memory": 0}, RangeError),
+        ({"tile": 100, "overlap": 60}, RangeError),
+        ({"overlap": -1}, RangeError),
+        ({"way": "bands"}, RangeError),
+    ):
+        with pytest.raises(error):
+            Planner(create_model("unet-32", channels=4), CPU, 3, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="precision"):
+        Restorer(model=tiny(), device="cpu", precision="int8")
+
+
+@needs_native
+@pytest.mark.parametrize("way", ["bands", "disk"])
+@pytest.mark.parametrize("size", [(1, 1), (150, 33), (40, 257)])
+def test_bands_give_the_result_of_one_piece(monkeypatch: pytest.MonkeyPatch, way: str, size: tuple[int, int]) -> None:
+    monkeypatch.setattr(evaluation, "BAND_BYTES", (3000,))
+    model, image = tiny(), torch.rand(2, 3, *size)
+    whole = Restorer(model=model, device="cpu", way="whole")(image)
+    for options in ({}, {"ensemble": True}, {"strength": 0.5}):
+        expected = whole if not options else Restorer(model=model, device="cpu", way="whole", **options)(image)
+        result = Restorer(model=model, device="cpu", way=way, **options)(image)
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+@needs_native
+def test_nothing_stays_in_the_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    Restorer(model=tiny(), device="cpu", way="disk")(torch.rand(3, 40, 40))
+    assert not [*tmp_path.iterdir()]
+
+
+class Overflowing(nn.Module):
+    """Not finite, or far outside of [0, 1], in less than float32 where an image is bright."""
+
+    def __init__(self, bad: float) -> None:
+        super().__init__()
+        self.bad = bad
+        self.calls: list[tuple[int, bool]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        low = torch.is_autocast_enabled("cpu")
+        self.calls.append((image.shape[-1], low))
+        return torch.where(image > 0.9, self.bad, image) if low else image
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -4.5, 7.0])
+def test_a_tile_that_overflows_is_computed_again_in_float32(bad: float) -> None:
+    model, image = Overflowing(bad), torch.full((3, 64, 200), 0.5)
+    image[:, 10, 195] = 1.0
+    restorer = Restorer(model=model, device="cpu", precision="bfloat16", way="tiles", tile=64, overlap=16)
+    with pytest.warns(RuntimeWarning, match="computed again in float32"):
+        result = restorer(image)
+    torch.testing.assert_close(result, image, rtol=0, atol=1e-6)
+    assert [low for _, low in model.calls].count(False) == 1  # the tile at the right alone
+
+
+def test_lower_precision_is_used() -> None:
+    image = torch.rand(3, 32, 32)
+    exact, rough = (Restorer(model=tiny(), device="cpu", precision=p)(image) for p in ("float32", "bfloat16"))
+    assert 1e-6 < (exact - rough).abs().max() < 0.05
+
+
+def test_what_lies_outside_the_range_passes_by() -> None:
+    model = Overflowing(0.0)
+    pixels = torch.tensor([-0.2, 0.5, 3.0]).view(1, 1, 3).expand(3, 1, 3).contiguous()
+    restored = Restorer("sr2", model, "cpu").restore_picture(Picture(pixels, bit_depth=32))
+    assert restored.pixels.shape == (3, 2, 6)
+    assert restored.pixels.min() < -0.2 and restored.pixels.max() > 3
+    assert torch.equal(Restorer(model=model, device="cpu").restore_picture(Picture(pixels)).pixels, pixels)
+
+
+class Shifted(nn.Module):
+    """The column that a pixel has in what it sees: a model that knows where a tile begins."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.arange(image.shape[3]).div(1000).expand(image.shape).clone()
+
+
+def test_seams_are_measured() -> None:
+    restorer = Restorer(model=Shifted(), device="cpu", way="tiles", tile=128, overlap=32, report=True)
+    error = measure_seams(
+        restorer._evaluated, torch.rand(3, 200, 300), Evaluation("tiles", 0, tile=128, overlap=32), lambda *_: True
+    )
+    assert error is not None and (error.height, error.width) == (200, 300)
+    assert error.largest == pytest.approx(0.256, abs=0.07)
+    assert 0.2 < error.within < 0.6  # the first tile is right
+    notes = restorer.restore_picture(Picture(torch.rand(3, 300, 300))).notes
+    assert "in tiles of 128 with an overlap of 32" in notes[0] and "at most" in notes[1]
+    assert (
+        measure_seams(restorer._evaluated, torch.rand(3, 200, 300), Evaluation("tiles", 0, tile=64), lambda *_: False)
+        is None
+    )
+    whole = Restorer(model=Shifted(), device="cpu", report=True).restore_picture(Picture(torch.rand(3, 20, 20))).notes
+    assert whole == ("restored in one piece; 0 GB expected",)
+
+
+@needs_native
+def test_large_files_go_by_rows_in_a_folder(tmp_path: Path) -> None:
+    from serpent_ir.images import read_image, write_image
+
+    for name, height in (("small", 90), ("large", 700)):
+        write_image(Picture(torch.rand(3, height, 120)), tmp_path / "in" / f"{name}.png")
+    memory = 64 * 120 * 700 + 48 * 120 * 700  # for the large one, its pass is too much
+    restorer = Restorer(model=tiny(), device="cpu", memory=memory)
+    assert restorer.is_large(700, 120) and not restorer.is_large(90, 120)
+    summary = restorer.restore_folder(tmp_path / "in", tmp_path / "out")
+    assert len(summary.done) == 2 and summary.complete
+    for name in ("small", "large"):
+        expected = Restorer(model=tiny(), device="cpu").restore_picture(read_image(tmp_path / "in" / f"{name}.png"))
+        found = read_image(tmp_path / "out" / f"{name}.png")
+        assert (found.pixels - expected.pixels).abs().max() <= 0.51 / 255 + 1e-5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".serpent-journal.jsonl",
+        "large.png",
+        "small.png",
+    ]
