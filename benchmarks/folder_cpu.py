@@ -2,11 +2,11 @@
 
     python benchmarks/folder_cpu.py --data FOLDER [--images N] [--repeats N]
 
-FOLDER holds photographs; N of them (all), each as often as it takes to come to 200 files, are restored by the embedded
-weights for `deblur` (Serpent-B) and `denoise` (a small Serpent-L). The model alone: all pictures decoded beforehand, one
-after the other on all threads, and nothing written. The folder: `Restorer.restore_folder` with the workers that
-`serpent restore` takes by default, from PNG files to PNG files, its processes' start included; and with one process. In
-rounds; ratios of pixels per second.
+FOLDER holds photographs; N of them (all), each as often as it takes to come to 200 files, are restored by the
+embedded weights for `deblur` (Serpent-B) and `denoise` (a small Serpent-L). The model alone: all pictures decoded
+beforehand, one after the other on all threads, and nothing written. The folder: `Restorer.restore_folder` with the
+workers that `serpent restore` takes by default, from PNG files to PNG files, its processes' start included; and with
+one process. In rounds; ratios of pixels per second.
 
 Writes results/folder_cpu.json. Exit status 1 when a mark is missed: 0.9 of the model's throughput.
 """

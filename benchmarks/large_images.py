@@ -2,18 +2,18 @@
 
     python benchmarks/large_images.py --data FOLDER [--only PART ...] [--size N ...] [--scratch FOLDER]
 
-FOLDER holds photographs. Part "seams": photographs of 2048 x 2048 pixels (one enlarged, and a mosaic of many), degraded by
-the task, through the embedded weights in one piece, in bands, and in tiles: of the default size, and as large as go into
-the memory that bands were seen to take. The largest difference from one piece, the share of the pixels within 1 of 255,
-and the peak of memory beside what the process held before.
+FOLDER holds photographs. Part "seams": photographs of 2048 x 2048 pixels (one enlarged, and a mosaic of many),
+degraded by the task, through the embedded weights in one piece, in bands, and in tiles: of the default size, and as
+large as go into the memory that bands were seen to take. The largest difference from one piece, the share of the
+pixels within 1 of 255, and the peak of memory beside what the process held before.
 
-Parts "serpent-b" and "serpent-l": `serpent restore` from file to file on mosaics of --size (512, 2048, 8192 and 20000)
-pixels squared, TIFF without compression, with `--memory 900M` (of the largest); Serpent-B with the weights for deblur,
-Serpent-L untrained. Wall-clock and processor seconds, and the peak of the resident set of the whole process. 20000 takes
-an hour or more, 6 GB of disk in --scratch for Serpent-B and 28 GB for Serpent-L.
+Parts "serpent-b" and "serpent-l": `serpent restore` from file to file on mosaics of --size (512, 2048, 8192 and
+20000) pixels squared, TIFF without compression, with `--memory 900M` (of the largest); Serpent-B with the weights for
+deblur, Serpent-L untrained. Wall-clock and processor seconds, and the peak of the resident set of the whole process.
+20000 takes an hour or more, 6 GB of disk in --scratch for Serpent-B and 28 GB for Serpent-L.
 
-Writes results/large_images.json, keeping the parts and sizes that were not measured. Exit status 1 when a mark is missed:
-0.999 of the pixels within 1/255 in bands, 1.5 GB at 20000.
+Writes results/large_images.json, keeping the parts and sizes that were not measured. Exit status 1 when a mark is
+missed: 0.999 of the pixels within 1/255 in bands, 1.5 GB at 20000.
 """
 
 from __future__ import annotations

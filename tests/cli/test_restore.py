@@ -217,6 +217,23 @@ def test_check_of_a_folder(tmp_path: Path, folder: Path, weights: str, monkeypat
     assert "2 were already, 0 failed" in result.stderr and "1 could not be checked" in result.stderr
 
 
+def test_large_images(tmp_path: Path, folder: Path, tiny: str) -> None:
+    """In tiles, by rows, and said; the same as in one piece but for seams."""
+    write_image(Picture(torch.rand(3, 300, 260)), tmp_path / "a.png")
+    plain = run(tmp_path / "a.png", tmp_path / "plain.png", "--model", tiny)
+    assert plain.exit_code == 0 and "piece" not in plain.stderr
+    arguments = ("--model", tiny, "--way", "tiles", "--tile", "128", "--overlap", "32", "--report")
+    tiled = run(tmp_path / "a.png", tmp_path / "tiled.png", *arguments)
+    assert tiled.exit_code == 0 and "in tiles of 128 with an overlap of 32 pixels" in tiled.stderr, tiled.output
+    assert "beside one piece, on 260 x 300 pixels of the middle: at most" in tiled.stderr
+    by_rows = run(tmp_path / "a.png", tmp_path / "rows.png", "--model", tiny, "--memory", "4M")
+    assert by_rows.exit_code == 0 and "the same command goes on" in by_rows.stderr, by_rows.output
+    first, second = (read_image(tmp_path / f"{name}.png").pixels for name in ("plain", "rows"))
+    assert (first - second).abs().max() <= 1.01 / 255
+    wrong = run(tmp_path / "a.png", tmp_path / "b.png", "--model", tiny, "--memory", "much")
+    assert wrong.exit_code == 2 and "such as 1500M" in wrong.stderr
+
+
 # -- lists, pipes, lines of JSON -----------------------------------------------------------------------------------
 
 

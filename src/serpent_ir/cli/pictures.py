@@ -293,6 +293,20 @@ def say(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
+def say_stages() -> Callable[[int, int], None]:
+    """Says how far an image is that takes long, at most twenty times."""
+    said = -1
+
+    def say_stage(done: int, total: int) -> None:
+        nonlocal said
+        twentieths = 20 * done // total
+        if twentieths > said:
+            said = twentieths
+            say(f"{done} of {total} ({100 * done // total} %); after a stop, the same command goes on from here")
+
+    return say_stage
+
+
 def say_ignored(names: Sequence[str], shown: int = 5) -> None:
     """How many files were left alone because their names are not those of images, and the first of them."""
     if names:

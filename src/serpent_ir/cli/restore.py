@@ -18,7 +18,7 @@ from serpent_ir.cli.options import (
     QualityOption,
     parse_memory,
 )
-from serpent_ir.cli.pictures import Engine, Request, process
+from serpent_ir.cli.pictures import Engine, Request, process, say_stages
 
 
 def restore(
@@ -108,13 +108,14 @@ def restore(
 
     Prints the path of the result. Of many files, those that cannot be
     read or are no images are named and left out, and the exit status is
-    1. A run over many files that was stopped, or killed at any moment,
-    goes on when the same command is given once more.
+    1. A run over many files, or over one that is larger than memory,
+    goes on after any stop when the same command is given once more.
     """
 
     def load() -> Engine:
         from serpent_ir.restoration import Fidelity, Restorer
         from serpent_ir.restoration.fidelity_files import check_file
+        from serpent_ir.restoration.restorer import RestorerTransform
 
         restorer = Restorer(
             task,
@@ -135,7 +136,7 @@ def restore(
             return check_file(restorer.degradation, source, result, map_path)
 
         return Engine(
-            restorer.transform,
+            RestorerTransform(restorer, say_stages()),
             lambda plan, show, options: restorer.restore_plan(plan, show, options, workers, batch, again),
             checked if check else None,
         )
