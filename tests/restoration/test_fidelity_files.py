@@ -61,3 +61,11 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(RestorationError, match="has no transparency"):
         check_file(tasks.create("inpaint"), tmp_path / "a.png", tmp_path / "a.png", tmp_path / "map.png")
     assert not (tmp_path / "map.png").exists()
+
+
+def test_what_does_not_fit_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(Picture(torch.rand(3, 20, 30)), tmp_path / "a.png")
+    monkeypatch.setattr("serpent_ir.restoration.fidelity_files.affordable", lambda: 100_000)
+    with pytest.raises(RestorationError, match="too large to be checked"):
+        check_file(tasks.create("deblur"), tmp_path / "a.png", tmp_path / "a.png", tmp_path / "map.png")
+    assert not (tmp_path / "map.png").exists()

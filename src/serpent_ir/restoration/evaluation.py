@@ -74,7 +74,7 @@ class Planner:
         overlap: int | None = None,
     ) -> None:
         self._model, self._device, self._channels = model, device, channels
-        self._memory, self._way, self._tile = memory, way, tile
+        self._memory, self.way, self._tile = memory, way, tile
         self.overlap = OVERLAP if overlap is None else overlap
         if way is not None and way not in WAYS:
             raise UnknownNameError(f"no way {way!r} to put an image through a model", f"one of {', '.join(WAYS)}")
@@ -94,7 +94,7 @@ class Planner:
 
     def settings(self) -> list[Any]:
         """What was asked for that decides a result."""
-        return [self._memory, self._way, self._tile, self.overlap]
+        return [self._memory, self.way, self._tile, self.overlap]
 
     def _estimate(self, height: int, width: int) -> int:
         if (height, width) not in self._estimates:
@@ -112,25 +112,25 @@ class Planner:
 
     def choose(self, batch: int, height: int, width: int, reserved: int = 0) -> Evaluation:
         """The first of `WAYS` that memory allows, without `reserved` bytes. Raises RestorationError when none fits."""
-        if self._way is None and batch * height * width <= SMALL:
+        if self.way is None and batch * height * width <= SMALL:
             return Evaluation("whole", 0)
         room = self.room() - reserved
         result = BYTES_OF_RESULT * batch * height * width
-        if self._way in (None, "whole"):
+        if self.way in (None, "whole"):
             needed = batch * self._estimate(height, width) + result
-            if self._way == "whole" or needed <= room:
+            if self.way == "whole" or needed <= room:
                 return Evaluation("whole", needed)
         if can_go_out_of_core(self._model):
             for way in ("bands", "disk"):
-                if self._way in (None, way):
+                if self.way in (None, way):
                     needed, band_bytes = bands_that_fit(self._model, height, width, way == "bands", room - result)
-                    if self._way == way or needed + result <= room:
+                    if self.way == way or needed + result <= room:
                         return Evaluation(way, needed + result, band_bytes)
         return self._tiles(height, width, room - result, result)
 
     def choose_by_rows(self, height: int, width: int) -> Evaluation:
         """For an image that is read and written some rows at a time: bands with maps on disk, or tiles."""
-        if can_go_out_of_core(self._model) and self._way != "tiles":
+        if can_go_out_of_core(self._model) and self.way != "tiles":
             return Evaluation("disk", *bands_that_fit(self._model, height, width, False, self.room()))
         tile = self._tile or LARGEST_TILE
         while True:

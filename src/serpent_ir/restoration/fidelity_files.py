@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import torch
 
+from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import ImageWriteError, RestorationError, out_of_memory_as
 from serpent_ir.restoration.fidelity import Fidelity, check_fidelity
 from serpent_ir.restoration.fidelity_map import in_colours
 from serpent_ir.restoration.pixels import missing_part
 from serpent_ir.tasks import Degradation
+
+BYTES_PER_PIXEL = 300
+"""What a check takes, roughly."""
 
 
 def plan_maps(pairs: Sequence[tuple[Path, Path]]) -> dict[Path, Path]:
@@ -47,7 +52,15 @@ def check_file(degradation: Degradation | None, source: Path, target: Path, map_
     RestorationError when they do not go together or memory does not suffice.
     """
     from serpent_ir.images import Picture, read_image, write_image
+    from serpent_ir.images.large import size_of_file
 
+    pixels, free = math.prod(size_of_file(target)), affordable()
+    if free is not None and BYTES_PER_PIXEL * pixels > free:
+        raise RestorationError(
+            f"{target} is too large to be checked: {BYTES_PER_PIXEL * pixels / 1e9:.2g} GB of memory are needed",
+            f"at most the {free / 1e9:.2g} GB that are free",
+            "Check a part of it.",
+        )
     result, picture = read_image(target), read_image(source)
     image = picture.pixels
     if degradation is not None and degradation.channels == 4:

@@ -270,7 +270,9 @@ class Restorer:
         return RestorerTransform(self)
 
     def is_large(self, height: int, width: int) -> bool:
-        """Whether a picture of that size does not fit into memory, with its result, and has to go by rows."""
+        """Whether a picture of that size does not fit into memory, with its result, and is to go by rows."""
+        if self.planner.way == "whole":
+            return False
         factor = self.enlarge * self.upscale
         picture = BYTES_OF_PICTURE * height * width * (1 + factor**2)
         try:
