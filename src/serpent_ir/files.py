@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
@@ -69,21 +70,32 @@ def sole_use(lock: Path, patience: float | None = None) -> Iterator[None]:
     import fcntl  # of Unix alone
 
     end = None if patience is None else time.monotonic() + patience
-    with lock.open("a") as file:
-        while True:
+    while True:
+        with lock.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError as error:
                 if end is not None and time.monotonic() >= end:
                     raise TimeoutError(f"{lock} is locked by another process") from error
                 time.sleep(SECONDS_BETWEEN_LOOKS)
+                continue
             except OSError as error:
                 if error.errno not in WITHOUT_LOCKS:
                     raise
                 log.warning("%s cannot be locked (%s): nothing keeps others out", lock, error.strerror)
-                break
-        yield
+            else:
+                if not is_at(file, lock):
+                    continue  # whoever had it removed it: another one counts
+            yield
+            return
+
+
+def is_at(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is the one that `path` leads to."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def printable(name: str | os.PathLike[str]) -> str:

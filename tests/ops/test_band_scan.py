@@ -9,7 +9,7 @@ import torch
 from tolerances import RELATIVE, relative_error
 from torch import Tensor
 
-from serpent_ir.errors import RangeError
+from serpent_ir.errors import DtypeError, RangeError
 from serpent_ir.ops import native, reference, selective_scan_2d
 from serpent_ir.ops.band_scan import BandScan
 
@@ -113,3 +113,9 @@ def test_a_growing_system_is_refused(map_problem: Problem) -> None:
     arguments[6][0, 0, 0] = 0.5
     with pytest.raises(RangeError, match="negative"):
         in_bands(arguments, 2)
+
+
+def test_other_types_are_refused(map_problem: Problem) -> None:
+    arguments = map_problem(1, 4, 4, 8, 4, 2)
+    with pytest.raises(DtypeError, match="float32 or float64"):
+        in_bands([tensor.bfloat16() for tensor in arguments[:4]] + arguments[4:], 2)

@@ -88,6 +88,40 @@ def test_nothing_stays_in_the_temporary_folder(monkeypatch: pytest.MonkeyPatch, 
     assert not [*tmp_path.iterdir()]
 
 
+@needs_native
+def test_bands_are_for_float32_and_the_native_backend() -> None:
+    for options in ({"precision": "bfloat16"}, {"backend": "portable"}):
+        with pytest.raises(RangeError, match="cannot be evaluated in bands"):
+            Restorer(model=tiny(), device="cpu", way="bands", **options)  # type: ignore[arg-type]
+        assert Restorer(model=tiny(), device="cpu", **options).planner.serpent() is None  # type: ignore[arg-type]
+
+
+def test_results_that_are_larger_count() -> None:
+    small, large = (
+        Planner(nn.Identity(), CPU, 3, way="whole", upscale=upscale).choose(1, 300, 300) for upscale in (1, 4)
+    )
+    assert large.bytes - small.bytes == 48 * 300 * 300 * 15
+
+
+def test_by_rows_a_strip_has_to_fit() -> None:
+    planner = Planner(nn.Identity(), CPU, 3, memory=3_000_000_000)
+    chosen = planner.choose_by_rows(10_000, 100_000)
+    assert chosen.tile == 256 and chosen.bytes >= 2 * 48 * 256 * 100_000
+    with pytest.raises(RestorationError, match="100000 x 10000 pixels"):
+        Planner(nn.Identity(), CPU, 3, memory=300_000_000).choose_by_rows(10_000, 100_000)
+
+
+class Unpredictable(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image * float(image.max().clamp_max(1) >= 0)
+
+
+def test_modules_that_cannot_be_followed_go_in_one_piece(caplog: pytest.LogCaptureFixture) -> None:
+    image = torch.rand(3, 300, 300)
+    assert torch.equal(Restorer(model=Unpredictable(), device="cpu")(image), image)
+    assert "cannot be forecast" in caplog.text
+
+
 class Overflowing(nn.Module):
     """Not finite, or far outside of [0, 1], in less than float32 where an image is bright."""
 
@@ -150,7 +184,7 @@ def test_seams_are_measured() -> None:
         is None
     )
     whole = Restorer(model=Shifted(), device="cpu", report=True).restore_picture(Picture(torch.rand(3, 20, 20))).notes
-    assert whole == ("restored in one piece; 0 GB expected",)
+    assert whole == ("restored in one piece",)
 
 
 @needs_native

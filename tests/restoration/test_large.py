@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,14 @@ import pyvips
 import torch
 from torch import Tensor, nn
 
-from serpent_ir.errors import ImageReadError, RestorationError
-from serpent_ir.images import OutputOptions, Picture, read_image, write_image
+from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError
+from serpent_ir.images import OutputOptions, Picture, large, read_image, write_image
 from serpent_ir.models import create_model
 from serpent_ir.ops import native
 from serpent_ir.restoration import Restorer
 from serpent_ir.restoration.large import restore_large
 
+needs_native = pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
 TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,)}
 
 
@@ -53,7 +56,7 @@ def compare(restorer: Restorer, source: Path, tmp_path: Path, options: OutputOpt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once.png", "rows.png", source.name]
 
 
-@pytest.mark.skipif(native.unavailable is not None, reason="the compiled part is not installed")
+@needs_native
 def test_a_serpent_in_bands(tmp_path: Path) -> None:
     restorer = Restorer(model=create_model("serpent-b", **TINY).eval(), device="cpu")
     compare(restorer, write_source(tmp_path / "source.png"), tmp_path)
@@ -129,3 +132,116 @@ def test_a_damaged_file_and_an_ensemble_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a.png").exists()
     with pytest.raises(RestorationError, match="ensemble"):
         restore_large(Restorer(model=Local(), device="cpu", ensemble=True), source, tmp_path / "a.png")
+
+
+def folder_of(target: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    return target.with_name(f".serpent-{digest}.parts")
+
+
+class Gain(nn.Module):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image * self.gain
+
+
+def test_a_second_result_of_the_same_name_is_its_own(tmp_path: Path) -> None:
+    """libvips must not take the samples of the first for it, nor keep them open."""
+    source, target = write_source(tmp_path / "source.png"), tmp_path / "target.png"
+    means = []
+    for gain in (1.0, 0.5):
+        restore_large(Restorer(model=Gain(gain), device="cpu", tile=64, overlap=16), source, target)
+        means.append(float(read_image(target).pixels.mean()))
+    assert means[1] < 0.7 * means[0]
+    if Path("/proc/self/fd").exists():
+        links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if os.path.islink(entry)]
+        assert not [link for link in links if "samples" in link]
+
+
+def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "source.png"), tmp_path / "target.png"
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    folder_of(target).symlink_to(tmp_path / "precious")
+    with pytest.raises(ImageWriteError, match="is a link, or belongs to somebody else"):
+        restore_large(Restorer(model=Local(), device="cpu", tile=64, overlap=16), source, target)
+    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("damage", ["progress.json", "task.json", "maps/stages.json", "samples"])
+def test_a_damaged_folder_is_begun_anew(tmp_path: Path, damage: str) -> None:
+    source, target, straight = write_source(tmp_path / "source.png"), tmp_path / "target.png", tmp_path / "straight.png"
+    bands = damage.startswith("maps")
+    if bands and native.unavailable is not None:
+        pytest.skip("the compiled part is not installed")
+    model: nn.Module = create_model("serpent-b", **TINY).eval() if bands else Local()
+    restorer = Restorer(model=model, device="cpu", tile=64, overlap=16)
+    restore_large(restorer, source, straight)
+    with pytest.raises(Stopped):
+        restore_large(restorer, source, target, on_stage=stop_at(3 if bands else 90))  # type: ignore[arg-type]
+    if damage == "samples":  # the removal of the folder was stopped
+        (folder_of(target) / "task.json").unlink()
+        (folder_of(target) / "samples").unlink()
+    else:
+        (folder_of(target) / damage).write_bytes(b"")
+    restore_large(restorer, source, target)
+    assert target.read_bytes() == straight.read_bytes()
+    assert not folder_of(target).exists()
+
+
+@needs_native
+def test_damage_is_named_whatever_the_way(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source.png", height=3000)
+    source.write_bytes(source.read_bytes()[:-300_000])
+    restorer = Restorer(model=create_model("serpent-b", **TINY).eval(), device="cpu")
+    with pytest.raises(ImageReadError, match="truncated or damaged"):
+        restore_large(restorer, source, tmp_path / "a.png")
+    with pytest.raises(ImageWriteError, match="a suffix among"):
+        restore_large(restorer, write_source(tmp_path / "good.png"), tmp_path / "a.xyz")
+    with pytest.raises(ImageReadError, match="does not exist"):
+        restore_large(restorer, tmp_path / "missing.png", tmp_path / "a.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.png", "source.png"]
+
+
+def test_a_source_that_changes_is_noticed(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source.tif")
+
+    def change(rows: int, _: int) -> None:
+        with source.open("rb+") as file:
+            file.write(b"II")
+        os.utime(source, ns=(1, rows))
+
+    restorer = Restorer(model=Local(), device="cpu", tile=64, overlap=16)
+    with pytest.raises(ImageReadError, match="was changed while it was restored"):
+        restore_large(restorer, source, tmp_path / "a.png", on_stage=change)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_the_range_of_all_rows_is_said(tmp_path: Path) -> None:
+    pixels = torch.rand(3, 200, 30)
+    pixels[0, 150, 10] = 3.5
+    write_image(Picture(pixels, bit_depth=32), tmp_path / "a.tif")
+    restorer = Restorer(model=Local(), device="cpu", tile=64, overlap=16)
+    notes = restore_large(restorer, tmp_path / "a.tif", tmp_path / "b.tif")
+    assert notes == read_image(tmp_path / "a.tif").notes and "and 3.5" in notes[0]
+
+
+class Doubling(nn.Module):
+    class config:
+        upscale = 2
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def test_a_file_is_opened_once_for_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_source(tmp_path / "source.png", height=1000, width=20)
+    opened = []
+    monkeypatch.setattr(
+        large.PictureReader, "_open", lambda self, real=large.PictureReader._open: opened.append(1) or real(self)
+    )
+    restore_large(Restorer(model=Doubling(), device="cpu", tile=64, overlap=16), source, tmp_path / "a.png")
+    assert len(opened) == 1

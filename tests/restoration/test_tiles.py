@@ -26,7 +26,9 @@ def tiled(image: Tensor, run: object, tile: int, overlap: int, multiple: int = 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 40), (63, 5), (90, 71)])
-@pytest.mark.parametrize(("tile", "overlap", "multiple"), [(16, 8, 1), (16, 5, 4), (32, 0, 8), (40, 16, 8)])
+@pytest.mark.parametrize(
+    ("tile", "overlap", "multiple"), [(16, 8, 1), (16, 5, 4), (32, 0, 8), (40, 16, 8), (62, 31, 16)]
+)
 def test_the_identity_is_kept(size: tuple[int, int], tile: int, overlap: int, multiple: int) -> None:
     image = torch.rand(3, *size)
     torch.testing.assert_close(tiled(image, lambda x: x, tile, overlap, multiple), image, rtol=0, atol=1e-6)

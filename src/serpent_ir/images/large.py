@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from serpent_ir.images.read import (
     exif_beside,
     facts_of,
     maximum_of,
+    notes_of_range,
     opened,
     orientation_of,
     picture_from_samples,
@@ -40,6 +42,10 @@ from serpent_ir.images.write import (
     without_alpha,
 )
 
+STRIP_BYTES = 16 * 2**20
+"""Of samples, fetched at a time on the way to rows further down."""
+KEPT_ABOVE = 64
+"""Rows that are kept above those that were asked for, since the next ones may begin a little higher."""
 BAND_FORMATS = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort", np.dtype(np.float32): "float"}
 
 
@@ -70,6 +76,8 @@ class PictureReader:
     def __init__(self, path: Path, max_pixels: int | None = None) -> None:
         check_signature(path)
         self._path, self._max_pixels = path, max_pixels
+        self._range = math.inf, -math.inf  # of floating point samples that were read
+        self._notes: tuple[str, ...] = ()
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -83,7 +91,7 @@ class PictureReader:
 
     def _open(self) -> None:
         image = opened(self._file, self._path, self._max_pixels)
-        self._metadata, self._notes = facts_of(image, *self._exif)
+        self._metadata, self._facts = facts_of(image, *self._exif)
         orientation = orientation_of(image)
         self._maximum = maximum_of(image)
         if orientation != 1:
@@ -100,20 +108,38 @@ class PictureReader:
         """The rows from `first` up to `end`."""
         if first < self._position - len(self._rows):
             self._open()
-        kept = self._rows[max(first - self._position + len(self._rows), 0) :]
-        if end > self._position:
+        lowest = max(first - KEPT_ABOVE, 0)
+        parts, strip = [self._rows], max(STRIP_BYTES // (self.width * self._bands * self._rows.itemsize), 1)
+        while self._position < end:
+            count = min(strip, end - self._position)
             try:
                 with named_reading(self._path):
-                    part = self._region.fetch(0, self._position, self.width, end - self._position)
+                    content = self._region.fetch(0, self._position, self.width, count)
             except pyvips.Error as error:
                 raise damaged(self._path, error) from error
-            new = np.frombuffer(part, self._rows.dtype).reshape(-1, self.width, self._bands)
-            kept = np.concatenate([kept, new]) if len(kept) else new
-            self._position = end
-            self._rows = kept[max(first - end, -len(kept)) :]
-        wanted = self._rows[first - self._position + len(self._rows) :][: end - first]
+            part = np.frombuffer(content, self._rows.dtype).reshape(count, self.width, self._bands)
+            parts.append(part[max(lowest - self._position, 0) :])
+            self._position += count
+        if len(parts) > 1:
+            rows = np.concatenate(parts)
+            self._rows = rows[max(len(rows) - (self._position - lowest), 0) :]
+        top = self._position - len(self._rows)
+        wanted = self._rows[first - top : end - top]
         check_finite(self._path, wanted)
-        return picture_from_samples(wanted, self._maximum, dict(self._metadata), [*self._notes])
+        picture = picture_from_samples(wanted, self._maximum, dict(self._metadata), [*self._facts])
+        if picture.bit_depth == 32:
+            self._range = min(self._range[0], float(wanted.min())), max(self._range[1], float(wanted.max()))
+        self._notes = picture.notes
+        return picture
+
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of the picture, as far as it was read."""
+        return *self._notes, *notes_of_range(*(value / self._maximum for value in self._range))
+
+    def stamp(self) -> tuple[int, int]:
+        """Size of the file and time of its last change, in nanoseconds."""
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def close(self) -> None:
         self._file.close()
@@ -158,9 +184,18 @@ class PictureWriter:
         except OSError as error:
             raise ImageWriteError(f"{self._scratch} cannot be written ({error.strerror})") from error
 
+    def sync(self) -> None:
+        """See that what was written is on the disk."""
+        try:
+            with self._scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ImageWriteError(f"{self._scratch} cannot be written ({error.strerror})") from error
+
     def finish(self) -> None:
         """Encode what was written."""
         try:
+            pyvips.cache_set_max(0)  # else the samples of an earlier picture come for these, and stay open when gone
             image = pyvips.Image.rawload(
                 str(self._scratch),
                 self._width,

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -89,7 +90,10 @@ def decode(file: BinaryIO, name: Path | str, max_pixels: int | None) -> Picture:
     metadata, notes = facts_of(image, *beside)
     samples, maximum = samples_of(name, image)
     samples = upright(samples, orientation_of(image))
-    return picture_from_samples(samples, maximum, metadata, notes)
+    picture = picture_from_samples(samples, maximum, metadata, notes)
+    if picture.bit_depth < 32:
+        return picture
+    return replace(picture, notes=(*picture.notes, *notes_of_range(samples.min() / maximum, samples.max() / maximum)))
 
 
 def facts_of(
@@ -110,8 +114,6 @@ def picture_from_samples(
     """samples: (H, W, 1 to 4), upright, of which `maximum` is 1.0."""
     values = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1), dtype=np.float32)).div_(maximum)
     depth = BIT_DEPTHS[samples.dtype.type]
-    if depth == 32:
-        notes = notes + notes_of_floats(values)
     gray = values.shape[0] <= 2
     colours, alpha = values[: 1 if gray else 3], values[1 if gray else 3 :]
     colours, metadata, more = in_working_space(colours, metadata)
@@ -227,9 +229,8 @@ def cmyk_to_srgb(image: pyvips.Image) -> pyvips.Image:
     return colours if image.bands == 4 else colours.bandjoin(image.extract_band(4))
 
 
-def notes_of_floats(values: Tensor) -> list[str]:
-    """Says so when some lie outside [0, 1]."""
-    lowest, highest = values.amin().item(), values.amax().item()
+def notes_of_range(lowest: float, highest: float) -> list[str]:
+    """Says so when values of a picture lie outside [0, 1]."""
     if lowest >= 0 and highest <= 1:
         return []
     return [f"its values lie between {lowest:g} and {highest:g}, where 0 is black and 1 is white"]
@@ -324,6 +325,12 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def damaged(path: Path | str, error: pyvips.Error) -> ImageReadError:
+    if "unable to write" in error.detail or "write error" in error.detail:
+        return ImageReadError(
+            f"{path} cannot be decoded ({reason_of(error)})",
+            "free space in the folder for temporary files",
+            "The environment variable TMPDIR names another.",
+        )
     if "samples out of range" in error.detail:
         return ImageReadError(
             f"{path} holds samples of a kind that is not read, or too many channels",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +117,13 @@ class FileMap:
     def write(self, first: int, rows: Tensor) -> None:
         write_from(rows, self.path, first * self.width * self.channels * 4)
 
+    def sync(self) -> None:
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+OURS = re.compile(r"(scale[0-9]+|states)\.[0-9]+|\.serpent-.*\.part")
+
 
 class FileStore:
     """Maps as files of a folder. A pass that was stopped is resumed where the last complete stage ended.
@@ -131,11 +139,14 @@ class FileStore:
         self._maps: dict[str, FileMap] = {}
         self._new: dict[str, FileMap] = {}
         self.done = 0
-        journal = folder / JOURNAL
-        if journal.exists():
-            state = json.loads(journal.read_text(encoding="utf-8"))
-            self.done = state["done"]
-            self._maps = {name: FileMap(folder / file, *size) for name, (file, *size) in state["maps"].items()}
+        try:
+            state = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
+            maps = {str(name): FileMap(folder / str(file), *size) for name, (file, *size) in state["maps"].items()}
+            self.done, self._maps = int(state["done"]), maps
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError, KeyError, AttributeError):  # not ours, or damaged: from the beginning
+            self.done, self._maps = 0, {}
         self._remove_others()
 
     def get(self, name: str) -> FileMap:
@@ -153,6 +164,8 @@ class FileStore:
         return FileList(self._folder / f"states.{self.done + 1}")
 
     def complete(self, *dropped: str) -> None:
+        for map_ in self._new.values():
+            map_.sync()  # a journal on the disk must not speak of maps that are not
         self.done += 1
         self._maps = {name: map_ for name, map_ in {**self._maps, **self._new}.items() if name not in dropped}
         self._new = {}
@@ -165,9 +178,9 @@ class FileStore:
         self._remove_others()
 
     def _remove_others(self) -> None:
-        needed = {JOURNAL, *(map_.path.name for map_ in self._maps.values())}
+        needed = {map_.path.name for map_ in self._maps.values()}
         for path in self._folder.iterdir():
-            if path.name not in needed:
+            if OURS.fullmatch(path.name) and path.name not in needed:
                 path.unlink()
 
 

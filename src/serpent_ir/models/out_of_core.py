@@ -32,6 +32,7 @@ from serpent_ir.ops.band_scan import BandScan
 Stage = Callable[[], None]
 
 STATES_AT_ONCE = 5  # as many as the columns of a map have in one direction, held by BandScan while it is called
+NUMBERS_AT_THE_END = 9  # held for each of the model's: whoever takes the result works on it
 BUFFERS_OF_BAND = 1.5  # of band_bytes, with what is copied on the way
 
 
@@ -139,7 +140,7 @@ class OutOfCore:
     def _embed(self) -> None:
         model, patch = self._model, self._model.config.patch_size
         to = self._store.create(map_name(0), self._height // patch, self._width // patch, model.config.embed_channels)
-        for first, end in self._bands(to, model.embed.in_features * 2):
+        for first, end in self._bands(to, 4 * model.embed.in_features):
             to.write(first, model.embed(to_patches(self._padded(first * patch, end * patch)[None], patch))[0])
         self._store.complete()
 
@@ -200,7 +201,7 @@ class OutOfCore:
     def _head(self) -> None:
         old, model, patch = self._store.get(map_name(0)), self._model, self._model.config.patch_size
         height, width = self._image.height, self._image.width
-        for first, end in self._bands(old, model.head.out_features * 3):
+        for first, end in self._bands(old, NUMBERS_AT_THE_END * model.head.out_features):
             top, bottom = first * patch, min(end * patch, height)
             if top >= height:
                 break

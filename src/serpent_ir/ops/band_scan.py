@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from serpent_ir.errors import DtypeError
 from serpent_ir.ops import native
 from serpent_ir.ops.problem import ScanProblem
 from serpent_ir.ops.scan_order import ORDERS_OF_DIRECTIONS
@@ -119,6 +120,8 @@ class BandScan:
 
     def _problem(self, x: Tensor, dt_low: Tensor, B: Tensor, C: Tensor) -> ScanProblem:
         a, dt_weight, dt_bias, skip = self._parameters
+        if x.dtype not in (torch.float32, torch.float64) or x.dtype != a.dtype:
+            raise DtypeError(f"a band of {x.dtype} with A of {a.dtype}", "float32 or float64, one type for all")
         height, width, _ = x.shape
         x, dt_low, B, C = (tensor.flatten(0, 1).unsqueeze(0) for tensor in (x, dt_low, B, C))
         problem = ScanProblem(x, dt_low, B, C, a, dt_weight, dt_bias, skip, None, height, width, True)

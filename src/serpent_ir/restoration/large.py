@@ -6,14 +6,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from serpent_ir.errors import ImageWriteError, RestorationError, SerpentError, out_of_memory_as
+from serpent_ir import __version__
+from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError, SerpentError, out_of_memory_as
 from serpent_ir.files import replacing, sole_use
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import PictureReader, PictureWriter
@@ -54,37 +57,64 @@ def restore_large(
     """`restorer` on the file `source`, into the file `target`; returns the notes on it.
 
     Beside `target` there is a hidden folder while it goes on. After a stop, the same call goes on from there: if the
-    source has the same size and date, and options and `settings` (anything JSON takes, that decides the result) are
-    the same. on_stage: is told how far it is, and of how much.
+    source has the same size and date, and version, options and `settings` (anything JSON takes, that decides the
+    result) are the same. on_stage: is told how far it is, and of how much.
 
-    Raises ImageReadError, ImageWriteError, RestorationError; the last one for an ensemble, which needs the whole image,
-    and when another process restores the same file.
+    Raises ImageReadError, also when the source is changed meanwhile, ImageWriteError, RestorationError; the last one
+    for an ensemble, which needs the whole image, and when another process restores the same file.
     """
     if restorer.ensemble:
         raise RestorationError(
             f"{source} is too large for an ensemble in the memory there is", "an image that fits", "Leave it out."
         )
     folder = target.parent / f".serpent-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.parts"
-    status = source.stat()
-    task = {
-        "source": [os.path.realpath(source), status.st_size, status.st_mtime_ns],
-        "output": asdict(options or OutputOptions()),
-        "settings": settings,
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with sole_use(folder / LOCK, PATIENCE):
-            prepare(folder, json.loads(json.dumps(task)))
-            with out_of_memory_as(RestorationError, f"{source}: there is not enough memory"):
-                notes = restore_in(folder, restorer, source, target, options, on_stage)
-            shutil.rmtree(folder)
-            return notes
-    except TimeoutError as error:
-        raise RestorationError(f"{target} is being made by another process", "one at a time") from error
-    except SerpentError:
-        raise
-    except OSError as error:
-        raise ImageWriteError(f"{folder} cannot be used ({error.strerror or error})", "a folder to work in") from error
+    with PictureReader(source) as reader, out_of_memory_as(RestorationError, f"{source}: there is not enough memory"):
+        work = Work(restorer, reader, source, target, folder, options)
+        task = {
+            "version": __version__,
+            "source": [os.path.realpath(source), *reader.stamp()],
+            "output": asdict(options or OutputOptions()),
+            "settings": settings,
+            "way": work.evaluation.way,
+        }
+        try:
+            with locked(folder):
+                prepare(folder, json.loads(json.dumps(task)))
+                try:
+                    work.run(on_stage)
+                except ImageReadError:
+                    remove(folder)  # it will not be better another time
+                    raise
+                remove(folder)
+        except TimeoutError as error:
+            raise RestorationError(f"{target} is being made by another process", "one at a time") from error
+        except SerpentError:
+            raise
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ImageWriteError(f"{folder} cannot be used ({reason})", "a folder to work in") from error
+        return *reader.notes(), *work.report()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within the block, `folder` is there, belongs to this user, and nobody else is in such a block.
+
+    Raises ImageWriteError when it is another's, or a link; TimeoutError, OSError.
+    """
+    with ExitStack() as stack:
+        while True:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                raise ImageWriteError(f"{folder} is a link, or belongs to somebody else", "a folder of our own")
+            try:
+                stack.enter_context(sole_use(folder / LOCK, PATIENCE))
+                break
+            except FileNotFoundError:  # whoever was there has just removed it
+                continue
+        yield
 
 
 def prepare(folder: Path, task: object) -> None:
@@ -94,65 +124,85 @@ def prepare(folder: Path, task: object) -> None:
     except (OSError, ValueError):
         same = False
     if not same:
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+        for name in (TASK, PROGRESS, SAMPLES):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / MAPS).exists():
+            shutil.rmtree(folder / MAPS)
         write_json(folder / TASK, task)
 
 
-def restore_in(
-    folder: Path,
-    restorer: Restorer,
-    source: Path,
-    target: Path,
-    options: OutputOptions | None,
-    on_stage: Callable[[int, int], None] | None,
-) -> tuple[str, ...]:
-    with PictureReader(source) as reader:
-        planes = Planes(reader)
+def remove(folder: Path) -> None:
+    """Remove the folder; where that is stopped in between, the next run begins anew."""
+    (folder / TASK).unlink()
+    shutil.rmtree(folder)
+
+
+class Work:
+    """One file on its way.
+
+    Raises what is wrong with source or target before anything is written.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        reader: PictureReader,
+        source: Path,
+        target: Path,
+        folder: Path,
+        options: OutputOptions | None,
+    ) -> None:
+        self._restorer, self._reader, self._source, self._folder = restorer, reader, source, folder
+        self._planes = planes = Planes(reader)
         restorer.check_picture(planes.first, str(source))
         factor = restorer.enlarge * restorer.upscale
-        before = EnlargedRows(MappedRows(planes, restorer.restorable, restorer.channels), restorer.enlarge)
-        after = EnlargedRows(before, restorer.upscale)
-        beyond = EnlargedRows(MappedRows(planes, restorer.beyond, 3), factor)
-        alpha = EnlargedRows(MappedRows(planes, lambda rows: rows[3:], 1), factor)
-        progress = Progress(folder / PROGRESS, restorer.planner.choose_by_rows(before.height, before.width))
-        evaluation = progress.evaluation
+        self._before = EnlargedRows(MappedRows(planes, restorer.restorable, restorer.channels), restorer.enlarge)
+        self._after = EnlargedRows(self._before, restorer.upscale)
+        self._beyond = EnlargedRows(MappedRows(planes, restorer.beyond, 3), factor)
+        self._alpha = EnlargedRows(MappedRows(planes, lambda rows: rows[3:], 1), factor)
+        self._like = planes.first if restorer.channels == 3 else replace(planes.first, alpha=None)
+        self._writer = PictureWriter(
+            target, folder / SAMPLES, self._after.height, self._after.width, self._like, options
+        )
+        self.evaluation = restorer.planner.choose_by_rows(self._before.height, self._before.width)
 
-        like = planes.first if restorer.channels == 3 else replace(planes.first, alpha=None)
-        writer = PictureWriter(target, folder / SAMPLES, after.height, after.width, like, options)
+    def run(self, on_stage: Callable[[int, int], None] | None) -> None:
+        """From where the folder says it is to the end. Raises ImageReadError when the source was changed meanwhile."""
+        stamp, restorer, like = self._reader.stamp(), self._restorer, self._like
+        progress = Progress(self._folder / PROGRESS, self.evaluation)
+        self.evaluation, in_tiles = progress.evaluation, progress.evaluation.way == "tiles"
 
         def write(first: int, rows: Tensor) -> None:
             end = first + rows.shape[1]
-            pixels = restorer.finished(rows[None], after.read(first, end)[None])[0] + beyond.read(first, end)
-            opacity = None if like.alpha is None else alpha.read(first, end).clamp(0, 1)
-            writer.write(first, replace(planes.first, pixels=pixels, alpha=opacity))
-            progress.note(end)
-            if on_stage is not None and evaluation.way == "tiles":
-                on_stage(end, after.height)
+            restored = restorer.finished(rows[None], self._after.read(first, end)[None])[0]
+            alpha = None if like.alpha is None else self._alpha.read(first, end).clamp(0, 1)
+            self._writer.write(first, replace(like, pixels=restored + self._beyond.read(first, end), alpha=alpha))
+            if in_tiles:  # a pass in bands has stages
+                self._writer.sync()
+                progress.note(end)
+                if on_stage is not None:
+                    on_stage(end, self._after.height)
 
         restorer.run_in_parts(
-            MappedRows(before, lambda rows: restorer.seen(rows[None])[0], restorer.channels),
+            MappedRows(self._before, lambda rows: restorer.seen(rows[None])[0], restorer.channels),
             write,
-            evaluation,
-            folder / MAPS,
-            begin=progress.rows if evaluation.way == "tiles" else 0,
+            self.evaluation,
+            self._folder / MAPS,
+            begin=progress.rows if in_tiles else 0,
             on_stage=on_stage,
         )
-        writer.finish()
-        if not restorer.report:
-            return planes.first.notes
-        return *planes.first.notes, *restorer.report_on(middle_of(planes, restorer), evaluation=evaluation)
+        if self._reader.stamp() != stamp:
+            raise ImageReadError(f"{self._source} was changed while it was restored", "a file that stays as it is")
+        self._writer.finish()
 
-
-def middle_of(planes: Planes, restorer: Restorer) -> Tensor:
-    """As much of the middle as a comparison needs, restorable."""
-    side = -(-LARGEST_SIDE // restorer.enlarge)
-    top, left = max((planes.height - side) // 2, 0), max((planes.width - side) // 2, 0)
-    rows = planes.read(top, min(top + side, planes.height))
-    return restorer.restorable(rows[:, :, left : left + side])
+    def report(self) -> tuple[str, ...]:
+        """What `Restorer.report` asks for, on the middle of the picture."""
+        if not self._restorer.report:
+            return ()
+        planes, side = self._planes, -(-LARGEST_SIDE // self._restorer.enlarge)
+        top, left = max((planes.height - side) // 2, 0), max((planes.width - side) // 2, 0)
+        middle = planes.read(top, min(top + side, planes.height))[:, :, left : left + side]
+        return self._restorer.report_on(self._restorer.restorable(middle), self.evaluation)
 
 
 class Progress:
@@ -162,9 +212,9 @@ class Progress:
         self._path = path
         self.rows, self.evaluation = 0, evaluation
         try:
-            self.rows, fields = json.loads(path.read_text(encoding="utf-8"))
-            self.evaluation = Evaluation(**fields)
-        except FileNotFoundError:
+            rows, fields = json.loads(path.read_text(encoding="utf-8"))
+            self.rows, self.evaluation = int(rows), Evaluation(**fields)
+        except (FileNotFoundError, ValueError, TypeError):  # nothing is there, or it is damaged: from the beginning
             self.note(0)
 
     def note(self, rows: int) -> None:

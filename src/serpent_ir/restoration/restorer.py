@@ -6,7 +6,6 @@ import secrets
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +76,11 @@ class Restorer:
     interpolation and then restored, unless the model enlarges by itself. Inpainting: the image comes with a mask, and
     known pixels stay as they are. Weights that were trained on pairs of photographs keep the size, whatever their task.
 
-    Raises UnknownNameError when there are no such weights, no such task or no such backend, DataError or RangeError for
+    Raises UnknownNameError when there are no such weights, task, backend, precision or way, DataError or RangeError for
     a task file that is not usable, CheckpointError when the weights file is not usable or was trained for another task,
-    ShapeError when the model is not for so many channels, DeviceError when the device is not there, RangeError for a
-    strength outside [0, 1], or below 1 for inpainting, which has no input to mix with what it fills.
+    ShapeError when the model is not for so many channels, DeviceError when the device is not there, RangeError for
+    memory, tiles or an overlap that cannot be, and for a strength outside [0, 1], or below 1 for inpainting, which has
+    no input to mix with what it fills.
     """
 
     def __init__(
@@ -136,8 +136,18 @@ class Restorer:
         self.enlarge = 1 if degradation is None or self.upscale > 1 else degradation.enlarge
         """How many times an image is enlarged before the model sees it."""
         self.model = model.to(self.device).eval()
-        with use_backend(backend):
-            self.planner = Planner(self.model, self.device, self.channels, memory, way, tile, overlap)
+        self.planner = Planner(
+            self.model,
+            self.device,
+            self.channels,
+            memory,
+            way,
+            tile,
+            overlap,
+            upscale=self.upscale,
+            backend=backend,
+            exact=precision == "float32",
+        )
 
     def __call__(self, image: Tensor) -> Tensor:
         """Restore a tensor (C, H, W) or (B, C, H, W), floating point, nominally in [0, 1], any H, W >= 1.
@@ -162,17 +172,19 @@ class Restorer:
         size = f"{image.shape[-1]} x {image.shape[-2]} pixels"
         with out_of_memory_as(RestorationError, f"not enough memory on {self.device} for an image of {size}"):
             batch = enlarge(image.reshape(-1, *image.shape[-3:]).float(), factor)
-            evaluation = self.planner.choose(*batch.shape[:1], *batch.shape[2:])
-            if evaluation.way == "whole":
+            if self._choose(batch).way == "whole":
                 batch = batch.to(self.device)
-            evaluate = partial(self._evaluated, evaluation=evaluation)
+            evaluate = self._evaluated
             output = ensembled(evaluate, batch) if self.ensemble else evaluate(batch)
             restored = self.finished(output, enlarge(batch, output.shape[-1] // batch.shape[-1]))
             return restored.reshape(*image.shape[:-3], *restored.shape[-3:]).to(image.device)
 
-    def _evaluated(self, batch: Tensor, evaluation: Evaluation) -> Tensor:
-        """What the model makes of (B, C, H, W), not clipped, in one piece or in parts."""
-        seen = self.seen(batch)
+    def _choose(self, batch: Tensor) -> Evaluation:
+        return self.planner.choose(batch.shape[0], batch.shape[2], batch.shape[3])
+
+    def _evaluated(self, batch: Tensor, evaluation: Evaluation | None = None) -> Tensor:
+        """What the model makes of (B, C, H, W), not clipped, in one piece or in parts; by default as memory allows."""
+        evaluation, seen = evaluation or self._choose(batch), self.seen(batch)
         if evaluation.way == "whole":
             return self._run(seen)
         output = batch.new_empty(len(batch), 3, self.upscale * batch.shape[2], self.upscale * batch.shape[3])
@@ -249,19 +261,21 @@ class Restorer:
             self.check_picture(picture, name or "the picture")
         images = [self.restorable(planes_of(picture)) for picture in pictures]
         restored = self(images[0][None] if len(images) == 1 else torch.stack(images))
-        notes = self.report_on(images[0], len(images)) if self.report else ()
         results = [self._picture(picture, pixels) for picture, pixels in zip(pictures, restored, strict=True)]
-        return [replace(result, notes=(*result.notes, *notes)) for result in results] if notes else results
+        if not self.report:
+            return results
+        return [
+            replace(result, notes=(*result.notes, *self.report_on(image)))
+            for result, image in zip(results, images, strict=True)
+        ]
 
-    def report_on(self, image: Tensor, batch: int = 1, evaluation: Evaluation | None = None) -> tuple[str, ...]:
-        """How images like (C, H, W), restorable and not enlarged yet, go through the model, for people."""
-        height, width = (self.enlarge * size for size in image.shape[1:])
-        evaluation = evaluation or self.planner.choose(batch, height, width)
+    def report_on(self, image: Tensor, evaluation: Evaluation | None = None) -> tuple[str, ...]:
+        """How (C, H, W), restorable and not enlarged yet, goes through the model, or went, for people."""
+        image = enlarge(image[None], self.enlarge)[0]
+        evaluation = evaluation or self._choose(image[None])
         if evaluation.way == "whole":
             return (f"restored {evaluation}",)
-        error = measure_seams(
-            self._evaluated, enlarge(image[None], self.enlarge)[0], evaluation, self.planner.fits_whole
-        )
+        error = measure_seams(self._evaluated, image, evaluation, self.planner.fits_whole)
         return f"restored {evaluation}", "too little memory to compare with one piece" if error is None else str(error)
 
     @property
@@ -275,11 +289,15 @@ class Restorer:
             return False
         factor = self.enlarge * self.upscale
         picture = BYTES_OF_PICTURE * height * width * (1 + factor**2)
+        room = self.planner.room_for_pictures()
+        if self.device.type != "cpu":
+            return picture > room
         try:
             evaluation = self.planner.choose(1, self.enlarge * height, self.enlarge * width, picture)
         except RestorationError:
             return True
-        return picture + evaluation.bytes > self.planner.room()
+        on_disk = evaluation.way == "disk" and not self.ensemble  # then beside the result, and to be continued
+        return on_disk or picture + evaluation.bytes > room
 
     def _picture(self, before: Picture, pixels: Tensor) -> Picture:
         """A picture with restored pixels, and of what was not restored the rest of the one before."""
@@ -389,17 +407,20 @@ class Restorer:
             raise DeviceError(f"{workers} worker processes for a model on {self.device}", "1, or a model on the CPU")
         workers = many.sensible_workers(plan, self.device) if workers is None else workers
         self.planner.share = 1 / max(workers, 1)
-        return many.run_batch(
-            plan,
-            self.transform,
-            options,
-            settings=self.settings(),
-            again=again,
-            workers=workers,
-            batch=many.sensible_batch(self.device) if batch is None else batch,
-            threads=many.sensible_threads(self.device),
-            on_outcome=on_outcome,
-        )
+        try:
+            return many.run_batch(
+                plan,
+                self.transform,
+                options,
+                settings=self.settings(),
+                again=again,
+                workers=workers,
+                batch=many.sensible_batch(self.device) if batch is None else batch,
+                threads=many.sensible_threads(self.device),
+                on_outcome=on_outcome,
+            )
+        finally:
+            self.planner.share = 1.0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from serpent_ir.restoration.evaluation import Evaluation
 LARGEST_SIDE = 2048
 SMALLEST_SIDE = 128
 LEVEL = 1 / 255
+FEW_BYTES = 2**20
+"""Of a band, so that there are several."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def measure_seams(
 ) -> SeamError | None:
     """Puts the middle of an image (C, H, W) through a model in parts and in one piece.
 
-    evaluate: the model on a batch. whole_fits: whether so large an image can go in one piece. Tiles are made smaller
-    where the middle holds but one. None when the memory does not suffice for any comparison.
+    evaluate: the model on a batch. whole_fits: whether so large an image can go in one piece. Tiles and bands are
+    made smaller where the middle holds but one. None when the memory does not suffice for any comparison.
     """
     height, width = (min(size, LARGEST_SIDE) for size in image.shape[1:])
     while not whole_fits(height, width):
@@ -53,6 +55,8 @@ def measure_seams(
             return None
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     middle = image[None, :, top : top + height, left : left + width]
+    if evaluation.way in ("bands", "disk"):
+        evaluation = replace(evaluation, band_bytes=min(evaluation.band_bytes, FEW_BYTES))
     if evaluation.way == "tiles" and evaluation.tile > max(height, width) // 2:
         tile = max(max(height, width) // 2, 2)
         evaluation = replace(evaluation, tile=tile, overlap=min(evaluation.overlap, tile // 2))

@@ -59,9 +59,9 @@ def run_in_tiles(
 def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
     """Where tiles begin and end along one side of an image.
 
-    Tiles that are too small for the grid and the overlap begin on a finer grid.
+    No pixel lies in more than two: tiles that are too small for grid and overlap begin on a finer grid.
     """
-    while multiple > tile - overlap:
+    while multiple > 1 and 2 * ((tile - overlap) // multiple * multiple) < tile:
         multiple //= 2
     step = (tile - overlap) // multiple * multiple
     found = [(0, min(tile, size))]
