@@ -32,6 +32,7 @@ from serpent_ir.images.read import (
     reason_of,
     to_rgb_or_gray,
 )
+from serpent_ir.images.tiff import beginning_of_samples
 from serpent_ir.images.write import (
     TIFF,
     append_exif,
@@ -46,7 +47,6 @@ STRIP_BYTES = 16 * 2**20
 """Of samples, fetched at a time on the way to rows further down."""
 KEPT_ABOVE = 64
 """Rows that are kept above those that were asked for, since the next ones may begin a little higher."""
-BAND_FORMATS = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort", np.dtype(np.float32): "float"}
 
 
 def size_of_file(path: Path, max_pixels: int | None = None) -> tuple[int, int]:
@@ -154,7 +154,8 @@ class PictureReader:
 class PictureWriter:
     """Writes a picture as `write_image` does, but some rows at a time, from top to bottom.
 
-    Until `finish`, the samples lie in the file `scratch`, uncompressed; those that another writer left there count.
+    Until `finish`, the samples lie in the file `scratch`, an uncompressed TIFF file; those that another writer left
+    there count.
     like: rows of the picture to be written: its depth, colours, metadata, and whether it has alpha. Raises
     ImageWriteError as `write_image` does.
     """
@@ -171,6 +172,7 @@ class PictureWriter:
         sample, self._fields = samples_of_picture(one, self._bits, self._gray)
         self._type = sample.dtype
         self._bands = sample.shape[2] + (like.alpha is not None and self._saver.alpha)
+        self._beginning = beginning_of_samples(height, width, self._bands, self._gray, self._type)
 
     def write(self, first: int, rows: Picture) -> None:
         """Rows of the picture, from row `first` on."""
@@ -179,7 +181,8 @@ class PictureWriter:
         samples, _ = samples_of_picture(rows, self._bits, self._gray)
         try:
             with open(os.open(self._scratch, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-                file.seek(first * self._type.itemsize * self._width * self._bands)
+                file.write(self._beginning)
+                file.seek(len(self._beginning) + first * self._type.itemsize * self._width * self._bands)
                 file.write(samples.data)
         except OSError as error:
             raise ImageWriteError(f"{self._scratch} cannot be written ({error.strerror})") from error
@@ -195,15 +198,10 @@ class PictureWriter:
     def finish(self) -> None:
         """Encode what was written."""
         try:
-            pyvips.cache_set_max(0)  # else the samples of an earlier picture come for these, and stay open when gone
-            image = pyvips.Image.rawload(
-                str(self._scratch),
-                self._width,
-                self._height,
-                self._bands,
-                format=BAND_FORMATS[self._type],
-                access="sequential",
-            )
+            # As a stream: what libvips opens by name it maps into memory.
+            with self._scratch.open("rb", buffering=0) as file:
+                samples = pyvips.Source.new_from_descriptor(file.fileno())
+            image = pyvips.Image.new_from_source(samples, "", access="sequential", fail_on="error")
             image = with_header(image, self._bits, self._gray, dict(self._fields))
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as temporary:

@@ -22,6 +22,8 @@ from serpent_ir.images.picture import Picture
 from serpent_ir.images.tiff import begins_like_tiff, exif_of_tiff
 from serpent_ir.images.working_space import Conversion, Unconverted, conversion_of
 
+pyvips.cache_set_max(0)  # of operations: what they were made of would stay open, and in memory
+
 DEFAULT_MAX_PIXELS = 500_000_000
 MAX_PIXELS_VARIABLE = "SERPENT_MAX_PIXELS"
 

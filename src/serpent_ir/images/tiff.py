@@ -1,4 +1,4 @@
-"""EXIF in TIFF files, which libvips neither reads nor writes.
+"""EXIF in TIFF files, which libvips neither reads nor writes; and files of bare samples, written row by row.
 
 A TIFF file is a header and directories of entries; EXIF is a directory of its own that an entry of the first one points
 to, and in other formats a small TIFF file without an image (TIFF 6.0, section 2; CIPA DC-008, 4.5 and 4.6).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Union
@@ -28,6 +29,7 @@ DESCRIPTIONS = (270, 271, 272, 305, 306, 315, 33432)
 """Tags of a first directory that say something of the photograph: description, make, model, software, date, artist,
 copyright."""
 WIDTH, HEIGHT = 40962, 40963
+ROWS_OF_STRIP = 16
 
 MAX_EXIF = 65_000
 """Bytes of EXIF that are kept: what fits into a JPEG file."""
@@ -221,3 +223,44 @@ def bytes_at(file: BinaryIO, place: int, size: int) -> bytes:
     if len(content) != size:
         raise ValueError("an entry beyond the end of the file")
     return content
+
+
+def beginning_of_samples(height: int, width: int, bands: int, gray: bool, dtype: np.dtype) -> bytes:
+    """All of an uncompressed BigTIFF file but its samples, which follow row by row, uint8, uint16 or float32.
+
+    bands: channels, with alpha the last one, not multiplied in.
+    """
+    order = "<" if sys.byteorder == "little" else ">"
+    strips, row = -(-height // ROWS_OF_STRIP), width * bands * dtype.itemsize
+    alpha = bands > (1 if gray else 3)
+    short, whole, long = (struct.Struct(order + letter) for letter in "HIQ")
+    kinds = {short.size: (3, short), whole.size: (4, whole), long.size: (16, long)}
+    counts = [ROWS_OF_STRIP * row] * (strips - 1) + [(height - (strips - 1) * ROWS_OF_STRIP) * row]
+    fields: dict[int, tuple[int, list[int]]] = {  # tag: bytes of a number, and the numbers
+        256: (4, [width]),
+        257: (4, [height]),
+        258: (2, [8 * dtype.itemsize] * bands),
+        259: (2, [1]),  # not compressed
+        262: (2, [1 if gray else 2]),
+        273: (8, [0] * strips),  # where strips begin
+        277: (2, [bands]),
+        278: (4, [ROWS_OF_STRIP]),
+        279: (8, counts),
+        284: (2, [1]),  # the numbers of a pixel side by side
+        **({338: (2, [2])} if alpha else {}),
+        339: (2, [3 if dtype.kind == "f" else 1] * bands),
+    }
+    behind = 16 + 8 + 20 * len(fields) + 8
+    start = behind + sum(size * len(numbers) for size, numbers in fields.values() if size * len(numbers) > 8)
+    fields[273] = 8, [start + ROWS_OF_STRIP * row * strip for strip in range(strips)]
+    table = body = b""
+    for tag, (size, numbers) in fields.items():
+        kind, number = kinds[size]
+        packed = b"".join(map(number.pack, numbers))
+        place = packed.ljust(8, b"\0") if len(packed) <= 8 else long.pack(behind + len(body))
+        body += packed if len(packed) > 8 else b""
+        table += struct.pack(order + "HHQ", tag, kind, len(numbers)) + place
+    mark = b"II" if order == "<" else b"MM"
+    return b"".join(
+        (mark, struct.pack(order + "HHHQ", 43, 8, 0, 16), long.pack(len(fields)), table, long.pack(0), body)
+    )
