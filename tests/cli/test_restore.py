@@ -210,6 +210,13 @@ def test_check_of_a_folder(tmp_path: Path, folder: Path, weights: str, monkeypat
         assert (tmp_path / "out" / f"{name}-fidelity.png").exists()
     assert f"{tmp_path / 'out' / 'a.png'}: the result " in result.stderr and "dB" in result.stderr
     assert result.stdout == f"{tmp_path / 'out'}\n"
+    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*-fidelity.png")}
+    os.utime(tmp_path / "out" / "a-fidelity.png", ns=(0, 5))  # older than its result
+    result = run(folder, tmp_path / "out", "--model", weights, "--check")
+    assert "2 were already" in result.stderr and "a.png: the result " in result.stderr
+    assert "c.jpg: the result " not in result.stderr
+    again = {path: path.stat().st_mtime_ns for path in drawn}
+    assert [path.name for path in drawn if again[path] != drawn[path]] == ["a-fidelity.png"]
     (tmp_path / "out" / "a-fidelity.png").unlink()
     (tmp_path / "out" / "a-fidelity.png").mkdir()
     result = run(folder, tmp_path / "out", "--model", weights, "--check")

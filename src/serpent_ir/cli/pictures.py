@@ -156,10 +156,11 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
     content = sys.stdin.buffer.read() if from_standard else read_content(Path(request.source))
     result, notes = transform_content(
         content,
-        name,
+        name if from_standard else Path(name).name,  # as of a file that is written to one: it decides what is random
         naming.result(Path(f"result{suffix_of_content(content)}")).suffix if target is None else target.suffix,
         make_engine().transform,
         request.options(),
+        name,
     )
     for note in notes:
         say(f"{name}: {note}")
@@ -176,9 +177,9 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
     engine, unchecked = make_engine(), list[Path]()
 
     def checked(outcome: FileOutcome) -> list[str]:
-        """What there is to say when the result was checked; one that was there already is, if it has no map yet."""
+        """What there is to say when the result was checked; one that was there already is, if it has no newer map."""
         target = outcome.job.target
-        if engine.check is None or not maps or (outcome.status == "skipped" and maps[target].is_file()):
+        if engine.check is None or not maps or (outcome.status == "skipped" and is_newer(maps[target], target)):
             return []
         try:
             return [f"{target}: {engine.check(outcome.job.source, target, maps[target]).summary}"]
@@ -223,6 +224,11 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
         typer.echo(os.fsencode(plan.target))
     if unchecked or not summary.complete:
         raise typer.Exit(1)
+
+
+def is_newer(path: Path, other: Path) -> bool:
+    """Whether `path` is a file that was written after `other`, as far as their times tell."""
+    return path.is_file() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 def planned_maps(request: Request, jobs: Sequence[Job]) -> dict[Path, Path]:

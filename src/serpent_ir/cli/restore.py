@@ -77,7 +77,7 @@ def restore(
         typer.Option(
             "--check",
             help="Degrade the result again, say how well it explains the input, and write a map of where it does not"
-            " to <OUT>-fidelity.png.",
+            " to <stem of OUT>-fidelity.png.",
         ),
     ] = False,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
