@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import ImageReadError, RangeError
 from serpent_ir.files import TEMPORARY_NAMES, leftover_name
+from serpent_ir.free_memory import affordable
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import size_of_file
 from serpent_ir.restoration.journal import journal_of

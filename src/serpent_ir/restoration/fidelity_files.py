@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import ImageWriteError, RestorationError, out_of_memory_as
+from serpent_ir.free_memory import affordable
 from serpent_ir.restoration.fidelity import Fidelity, check_fidelity
 from serpent_ir.restoration.fidelity_map import in_colours
 from serpent_ir.restoration.pixels import missing_part
