@@ -97,7 +97,7 @@ def test_bad_files_are_counted(tmp_path: Path, folder: Path) -> None:
     result = CliRunner().invoke(app, ["degrade", str(folder), str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "2 of 3 images degraded, 1 failed" in result.stderr
-    assert f"1 ignored, no images by their suffix: {folder / 'c' / 'photo.heic'}" in result.stderr
+    assert f"1 ignored, no images by their suffix or links to folders: {folder / 'c' / 'photo.heic'}" in result.stderr
 
 
 def test_unknown_task_and_options(tmp_path: Path, folder: Path) -> None:

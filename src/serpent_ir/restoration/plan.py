@@ -77,14 +77,18 @@ def plan_file(
     """
     check_signature(source)
     naming = naming or Naming()
-    if target is None:
-        target = naming.result(source.with_name(f"{source.stem}-{word}{source.suffix}"))
-    elif target.is_dir():
-        target = naming.result(target / source.name)
+    target = target_of(source, target, word, naming)
     check_target(target, naming)
     if not overwrite and target.exists() and os.path.samefile(source, target):
         raise ImageWriteError(f"{target} is the input itself", "another place for the output")
     return target
+
+
+def target_of(source: Path, target: Path | None, word: str, naming: Naming) -> Path:
+    """Where `plan_file` puts the result, if nothing speaks against it."""
+    if target is None:
+        return naming.result(source.with_name(f"{source.stem}-{word}{source.suffix}"))
+    return naming.result(target / source.name) if target.is_dir() else target
 
 
 def check_target(target: Path, naming: Naming) -> None:
