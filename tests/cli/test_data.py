@@ -39,7 +39,7 @@ def test_what_is_left_out_is_named_and_makes_the_status_1(make: Maker) -> None:
     result = prepare(make.root / "in", make.root / "out")
     assert result.exit_code == 1
     assert "1 left out" in result.stderr and "b.png is not an image" in result.stderr
-    assert "1 ignored, no images by their suffix: c.heic" in result.stderr
+    assert "1 ignored, no images by their suffix or links to folders: c.heic" in result.stderr
     report = json.loads((make.root / "out" / "report.json").read_text())
     assert report["images"] == 1 and report["ignored"] == ["c.heic"]
     assert [one["name"] for one in report["left_out"]] == ["b.png"]

@@ -35,6 +35,20 @@ def test_results_do_not_depend_on_other_files(tmp_path: Path, folder: Path) -> N
     assert (tmp_path / "one" / "a.png").read_bytes() != (tmp_path / "one" / "c" / "a.png").read_bytes()
 
 
+def test_a_file_gets_the_same_noise_in_every_form(tmp_path: Path, folder: Path) -> None:
+    """By its name, into a file or a folder, through a pipe, and as part of a folder."""
+    source = folder / "b.png"
+    run(source, tmp_path / "one.png")
+    expected = (tmp_path / "one.png").read_bytes()
+    piped = CliRunner().invoke(app, ["degrade", str(source), "-"])
+    assert piped.exit_code == 0 and piped.stdout_bytes == expected
+    run(source)
+    assert (folder / "b-degraded.png").read_bytes() == expected
+    (folder / "b-degraded.png").unlink()
+    run(folder, tmp_path / "all")
+    assert (tmp_path / "all" / "b.png").read_bytes() == expected
+
+
 def test_options_reach_the_task(tmp_path: Path, folder: Path) -> None:
     run(
         folder / "b.png",
@@ -83,7 +97,7 @@ def test_bad_files_are_counted(tmp_path: Path, folder: Path) -> None:
     result = CliRunner().invoke(app, ["degrade", str(folder), str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "2 of 3 images degraded, 1 failed" in result.stderr
-    assert f"1 ignored, no images by their suffix: {folder / 'c' / 'photo.heic'}" in result.stderr
+    assert f"1 ignored, no images by their suffix or links to folders: {folder / 'c' / 'photo.heic'}" in result.stderr
 
 
 def test_unknown_task_and_options(tmp_path: Path, folder: Path) -> None:

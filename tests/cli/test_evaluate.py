@@ -154,7 +154,7 @@ def test_files_that_are_no_images_are_named_and_counted(current_folder: Path) ->
     Path("photographs/photo.heic").touch()
     result = run("--limit", "1")
     assert result.exit_code == 1
-    assert "1 ignored, no images by their suffix: photo.heic" in result.stderr
+    assert "1 ignored, no images by their suffix or links to folders: photo.heic" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")

@@ -13,7 +13,9 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import serpent_ir
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.main import app
+from serpent_ir.errors import FileWriteError
 from serpent_ir.images import Picture, read_image, write_image
 from serpent_ir.models import create_model, save_model
 from serpent_ir.restoration import Restorer
@@ -148,7 +150,7 @@ def test_files_that_are_no_images_are_named_and_counted(folder: Path, weights: s
     result = run(folder, "--model", weights)
     assert result.exit_code == 1
     assert "2 of 2 images restored, 0 failed" in result.stderr
-    assert f"7 ignored, no images by their suffix: {folder / '0.heic'}, " in result.stderr
+    assert f"7 ignored, no images by their suffix or links to folders: {folder / '0.heic'}, " in result.stderr
     assert f"{folder / '4.heic'}, ..." in result.stderr and "5.heic" not in result.stderr
 
 
@@ -210,6 +212,13 @@ def test_check_of_a_folder(tmp_path: Path, folder: Path, weights: str, monkeypat
         assert (tmp_path / "out" / f"{name}-fidelity.png").exists()
     assert f"{tmp_path / 'out' / 'a.png'}: the result " in result.stderr and "dB" in result.stderr
     assert result.stdout == f"{tmp_path / 'out'}\n"
+    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*-fidelity.png")}
+    os.utime(tmp_path / "out" / "a-fidelity.png", ns=(0, 5))  # older than its result
+    result = run(folder, tmp_path / "out", "--model", weights, "--check")
+    assert "2 were already" in result.stderr and "a.png: the result " in result.stderr
+    assert "c.jpg: the result " not in result.stderr
+    again = {path: path.stat().st_mtime_ns for path in drawn}
+    assert [path.name for path in drawn if again[path] != drawn[path]] == ["a-fidelity.png"]
     (tmp_path / "out" / "a-fidelity.png").unlink()
     (tmp_path / "out" / "a-fidelity.png").mkdir()
     result = run(folder, tmp_path / "out", "--model", weights, "--check")
@@ -307,8 +316,60 @@ def test_lines_of_json(tmp_path: Path, folder: Path, tiny: str) -> None:
         assert summary["ignored"] == [str(folder / "b" / "photo.heic")] and summary["output"] == str(tmp_path / "out")
     one = run(folder / "a.png", tmp_path / "one.png", "--model", tiny, "--json")
     assert ["source" in line.partition(":")[0] for line in one.stdout.splitlines()] == [True, False]
+    assert "the result is" not in one.stderr
     bad = run(folder / "empty.png", tmp_path / "one.png", "--model", tiny, "--json")
-    assert bad.exit_code == 2
+    line, last = map(json.loads, bad.stdout.splitlines())
+    assert bad.exit_code == 2 and (line["status"], line["output"]) == ("failed", str(tmp_path / "one.png"))
+    assert "is empty (0 bytes)" in line["reason"] and last["summary"]["failed"] == 1
+
+
+def test_checks_in_lines_of_json(tmp_path: Path, folder: Path, tiny: str) -> None:
+    for path in (folder / "empty.png", folder / "b" / "text [1].png"):
+        path.unlink()
+    (tmp_path / "out" / "b" / "c-fidelity.png").mkdir(parents=True)
+    result = run(folder, tmp_path / "out", "--model", tiny, "--json", "--check", "--workers", "1")
+    *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
+    found = {Path(line["source"]).name: line["fidelity"] for line in lines}
+    assert result.exit_code == 1 and last["summary"]["unchecked"] == 1
+    assert found["a.png"]["map"] == str(tmp_path / "out" / "a-fidelity.png") and found["a.png"]["ratio"] > 0
+    assert found["a.png"]["verdict"] in result.stderr and list(found["c.jpg"]) == ["error"]
+    result = run(folder, tmp_path / "out", "--model", tiny, "--json", "--check", "--workers", "1")
+    assert {**json.loads(result.stdout.splitlines()[0])}["fidelity"] is None  # its map is there
+    one = run(folder / "a.png", tmp_path / "one.png", "--model", tiny, "--json", "--check")
+    line, last = map(json.loads, one.stdout.splitlines())
+    assert line["fidelity"]["map"] == str(tmp_path / "one-fidelity.png") and last["summary"]["unchecked"] == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_standard_output_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full, with nobody who reads, closed: named, silent, named. Nothing is a defect."""
+    program = "from serpent_ir.cli.main import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(serpent_ir.__file__).parents[1])}
+    command = f'"{sys.executable}" -c "{program}" degrade "{folder / "a.png"}"'
+    for shell, status, words in (
+        (f"{command} - > /dev/full", 2, "standard output cannot be written (No space left on device)"),
+        (f"{{ sleep 0.2; {command} --json 2>err; echo $? >&2; cat err >&2; }} | true", 0, "141\n"),
+    ):
+        done = subprocess.run(shell, shell=True, env=environment, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == status and words in done.stderr, (shell, done.stderr)
+        assert "Traceback" not in done.stderr and "defect" not in done.stderr and "Exception ignored" not in done.stderr
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        with pytest.raises(FileWriteError, match="standard output is closed"):
+            standard_output.write_line(folder)
+
+
+def test_where_results_without_a_name_go(tmp_path: Path, folder: Path, tiny: str) -> None:
+    """Beside a link, not what it leads to; in a folder that is to be made; of a list with a byte order mark."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "album").symlink_to(folder / "b")
+    result = run(tmp_path / "links" / "album", "--model", tiny)
+    assert result.stdout == f"{tmp_path / 'links' / 'album-restored'}\n"
+    result = run(folder / "a.png", f"{tmp_path / 'new'}/", "--model", tiny)
+    assert result.stdout == f"{tmp_path / 'new' / 'a.png'}\n" and (tmp_path / "new" / "a.png").is_file()
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbf" + os.fsencode(folder / "a.png"))
+    assert run(tmp_path / "out", "--list", tmp_path / "list", "--model", tiny).exit_code == 0
 
 
 def test_again_and_other_settings(tmp_path: Path, tiny: str) -> None:
@@ -331,6 +392,11 @@ def test_arguments_that_do_not_go_together(tmp_path: Path, folder: Path) -> None
         ((tmp_path / "out", "--list", tmp_path / "list"), "holds zero bytes"),
         ((tmp_path / "out", "--list", tmp_path / "none"), "none cannot be read"),
         ((folder, "--format", "bmp"), "bmp"),
+        (("-", "--list", tmp_path / "list"), "go into a folder"),
+        ((folder / "a.png", "-0"), "--null is for the paths of --list"),
+        ((folder / "a.png", "--workers", "2", "--again"), "--workers, --again: for many files"),
+        (("-", "--batch", "2"), "--batch: for many files"),
+        (("/",), "has nothing beside it"),
     ):
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (2, "") and reason in result.stderr, result.output

@@ -17,9 +17,11 @@ def test_find_images(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "album").symlink_to(tmp_path / "c")
+    (tmp_path / ".album").symlink_to(tmp_path / "c")
     assert find_images(str(tmp_path)) == sorted(tmp_path / name for name in kept)
     assert list_folder(tmp_path).images == find_images(tmp_path)
-    assert list_folder(tmp_path).others == sorted(tmp_path / name for name in others)
+    assert list_folder(tmp_path).others == sorted(tmp_path / name for name in (*others, "album"))
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
 
 

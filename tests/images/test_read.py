@@ -11,7 +11,7 @@ import pyvips
 import torch
 
 from serpent_ir.errors import ImageReadError, RangeError
-from serpent_ir.images import read_image
+from serpent_ir.images import Picture, read, read_image, write_image
 
 
 def noise(height: int, width: int, bands: int, dtype: type = np.uint8) -> np.ndarray:
@@ -202,3 +202,17 @@ def test_reading_leaves_no_open_files(tmp_path: Path) -> None:
     for _ in range(5):
         read_image(path)
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the limit of pixels; nobody asks for small ones."""
+    write_image(Picture(torch.rand(3, 10, 20)), tmp_path / "a.png")
+    monkeypatch.setattr(read, "affordable", lambda: 200 * 3 * (1 + 8) - 1)
+    assert read_image(tmp_path / "a.png").width == 20
+    monkeypatch.setattr(read, "SMALL", 199)
+    with pytest.raises(ImageReadError, match=r"a\.png of 20 x 10 pixels takes 5\.4e-06 GB of memory"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(read, "affordable", lambda: 200 * 3 * (1 + 8))
+    assert read_image(tmp_path / "a.png").width == 20

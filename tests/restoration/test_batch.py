@@ -258,7 +258,7 @@ def test_a_room_lets_in_who_asked_first() -> None:
     assert order == [1000, 10]
 
 
-def test_sensible_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sensible_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "one.png", height=400, width=500)
     (tmp_path / "in").mkdir()
     for number in range(20):
@@ -269,6 +269,10 @@ def test_sensible_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for memory, most in ((None, 2), (10**12, 2), (300_000_000, 1)):  # 4 megapixels are work for two
         monkeypatch.setattr("serpent_ir.restoration.batch.affordable", lambda memory=memory: memory)
         assert sensible_workers(plan, torch.device("cpu")) == most
+    monkeypatch.setattr("serpent_ir.restoration.batch.affordable", lambda: None)
+    monkeypatch.setattr("serpent_ir.restoration.batch.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("serpent_ir.restoration.batch.SHARED_BYTES", 10**18)
+    assert sensible_workers(plan, torch.device("cpu")) == 1 and "too little for 2 processes" in caplog.text
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert sensible_workers(plan, torch.device("cpu")) == 1
 

@@ -27,12 +27,27 @@ def test_where_maps_go(tmp_path: Path) -> None:
     ]
 
 
+def test_no_two_maps_have_one_name(tmp_path: Path) -> None:
+    """Not where a result is named as another's map would be, nor where letters' cases do not count."""
+    names = ("a.jpg", "a.png", "a.jpg.png", "B.jpg", "b.png", "c.png")
+    maps = plan_maps([(tmp_path / "in" / name, tmp_path / name) for name in names])
+    stems = [path.name.removesuffix("-fidelity.png") for path in maps.values()]
+    assert stems == ["a.jpg", "a.png", "a.jpg.png", "B.jpg", "b.png", "c"]
+
+
 def test_maps_replace_no_image(tmp_path: Path) -> None:
     source, target = tmp_path / "a.png", tmp_path / "b.png"
     with pytest.raises(ImageWriteError, match="would replace the input"):
         plan_maps([(source, source)])
     with pytest.raises(ImageWriteError, match=r"b-fidelity\.png would be a map"):
         plan_maps([(tmp_path / "b-fidelity.png", target)])
+    write_image(CLEAN, source)
+    (tmp_path / "linked.png").hardlink_to(source)
+    with pytest.raises(ImageWriteError, match="would replace the input"):
+        plan_maps([(source, tmp_path / "linked.png")])
+    (tmp_path / "b-fidelity.png").hardlink_to(source)
+    with pytest.raises(ImageWriteError, match=r"b-fidelity\.png would be a map"):
+        plan_maps([(source, target)])
     with pytest.raises(ImageWriteError, match=r"b-fidelity\.png would be a map"):
         plan_maps([(source, target), (tmp_path / "c.png", tmp_path / "b-fidelity.png")])
 

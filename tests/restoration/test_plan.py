@@ -85,20 +85,31 @@ def test_nothing_to_do(tmp_path: Path) -> None:
         plan_folder(tmp_path / "in", tmp_path / "out.png")
 
 
-def test_a_list_is_mirrored_below_what_its_files_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_is_mirrored_below_the_current_folder_or_what_its_files_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "x")
     monkeypatch.chdir(tmp_path)
     listed = ["x/b.gif", "x/y/a.png", "link/y/a.png", "./x/y/../b.png", "x/missing.jpg", "x/noise.heic", "x/.."]
     plan = plan_list([Path(path) for path in listed[:-1]], tmp_path / "out")
-    assert plan.source == tmp_path / "x"
-    assert names(plan) == {
+    results = {
         "b.gif": "b.gif.png",
         "y/a.png": "y/a.png",
         "b.png": "b.png",
         "missing.jpg": "missing.jpg",
         "noise.heic": "noise.png",
     }
+    assert plan.source == tmp_path
+    assert names(plan) == {f"x/{name}": f"x/{result}" for name, result in results.items()}
+    assert names(plan_list([Path("x/y/a.png")], tmp_path / "out")) == {
+        "x/y/a.png": "x/y/a.png"
+    }  # whatever else there is
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    elsewhere = plan_list([tmp_path / path for path in listed[:-1]], tmp_path / "out")
+    assert elsewhere.source == tmp_path / "x" and names(elsewhere) == results
+    monkeypatch.chdir(tmp_path)
     everywhere = plan_list([Path(path) for path in listed], tmp_path / "out")
     assert all(".." not in name for name in names(everywhere).values())
     with pytest.raises(DataError, match="the list names /"):

@@ -101,7 +101,7 @@ class Shared(nn.Module):
         return image * (self.factor if fits else torch.nan)
 
 
-def test_modules_of_the_users(tmp_path: Path) -> None:
+def test_modules_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that other processes can import work, in one that begins afresh; others, and other devices, are refused."""
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name, 0.4)
@@ -110,6 +110,14 @@ def test_modules_of_the_users(tmp_path: Path) -> None:
     workers.run_workers(plan.jobs, restorer.restore_pictures, Flow(OutputOptions()), 1, 1, outcomes.append)
     assert [outcome.reason for outcome in outcomes] == [None, None]
     assert read_image(tmp_path / "out" / "b.png").pixels.unique().tolist() == pytest.approx([0.2])
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(multiprocessing.get_context("spawn").Process, "start", full)
+        with pytest.raises(RestorationError, match=r"No space left on device.*Take 1 worker, or allow more shared"):
+            restorer.restore_folder(tmp_path / "in", tmp_path / "other", workers=2)
 
     class Local(Shared):
         pass

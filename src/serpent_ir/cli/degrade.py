@@ -53,7 +53,7 @@ def degrade(
     Prints the path of the result. Of many files, those that cannot be
     read or are no images are named and left out, and the exit status is
     1. A run over many files that was stopped goes on when the same
-    command is given once more.
+    command is given once more, without --again.
     """
 
     from serpent_ir.restoration import Degrader
@@ -68,5 +68,6 @@ def degrade(
             lambda plan, show, options: degrader.degrade_plan(plan, show, options, again),
         )
 
-    request = Request(source, target, listed, null, overwrite, file_format, quality, depth, as_json)
+    for_many = ("--again",) if again else ()
+    request = Request(source, target, listed, null, overwrite, file_format, quality, depth, as_json, for_many=for_many)
     process(request, engine, "degraded", alpha=degrader.operator.channels == 4)

@@ -1,7 +1,7 @@
 """The `serpent` command: gathers the commands, one per file beside this one, and turns errors into exit statuses.
 
 Exit status: 0 all done, 1 done but some files were left out, 2 an error in what was asked, 70 a defect of this program,
-130 interrupted by Ctrl-C.
+130 interrupted by Ctrl-C, 141 nobody read standard output to its end (as of `| head`), which is not an error.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from serpent_ir import __version__
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.data import prepare
 from serpent_ir.cli.degrade import degrade
 from serpent_ir.cli.doctor import doctor
@@ -33,6 +34,7 @@ SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"
 EXIT_ERROR = 2
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 EPILOG = """
 Try it:
@@ -91,8 +93,11 @@ def with_exit_status(command: Callable[..., None]) -> Callable[..., None]:
             return command(*args, **kwargs)
         try:
             command(*args, **kwargs)
-        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
+        except BrokenPipeError:
+            standard_output.abandon()
+            raise typer.Exit(EXIT_BROKEN_PIPE) from None
         except SerpentError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_ERROR) from None

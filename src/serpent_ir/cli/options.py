@@ -16,7 +16,11 @@ TaskOptions = Annotated[
 
 ListOption = Annotated[
     str | None,
-    typer.Option("--list", help="A file with a path on each line, or - for standard input; then OUT is the argument."),
+    typer.Option(
+        "--list",
+        help="A file with a path on each line, or - for standard input; then OUT is the argument. Results lie in it"
+        " under their paths below the current folder, or below the folder that holds all where one lies elsewhere.",
+    ),
 ]
 NullOption = Annotated[
     bool, typer.Option("--null", "-0", help="The paths of --list end in zero bytes, as from find -print0.")

@@ -6,9 +6,12 @@ everything for people goes to standard error.
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serpent_ir.errors import DataError, SerpentError
+from serpent_ir.cli import standard_output
+from serpent_ir.errors import DataError, ImageWriteError, SerpentError
 from serpent_ir.files import printable
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ class Request:
 
     source: a file, a folder, or -; None where `listed` is the file (or -) with paths, one a line, or with `null` after
     each a zero byte. target: None writes next to the source. quality, depth: as written. check: results are to be
-    checked against their sources.
+    checked against their sources. for_many: options that were given and mean something for many files alone.
     """
 
     source: str | None
@@ -53,6 +57,7 @@ class Request:
     depth: str | None = None
     as_json: bool = False
     check: bool = False
+    for_many: tuple[str, ...] = ()
 
     def options(self) -> OutputOptions:
         from serpent_ir.images import OutputOptions
@@ -85,24 +90,39 @@ def process(request: Request, make_engine: Callable[[], Engine], word: str, alph
     from serpent_ir.images.folder import ALPHA_SUFFIXES, WRITABLE_SUFFIXES
     from serpent_ir.restoration.plan import Naming, plan_folder, plan_list
 
+    standard_output.check_open()
     naming = Naming(request.options().suffix, ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES)
     source, target = request.source, None if request.target is None else Path(request.target)
     if request.listed is not None:
         if source is None or target is not None:
             raise typer.BadParameter("with --list there is one argument, the folder for the results")
+        if source == STANDARD:
+            raise typer.BadParameter("the results of a list go into a folder, not to standard output")
         plan = plan_list(read_list(request.listed, request.null), Path(source), naming)
         process_many(request, plan, make_engine, word)
     elif source is None:
         raise typer.BadParameter("which image? Name a file or a folder.")
+    elif request.null:
+        raise typer.BadParameter("--null is for the paths of --list")
+    elif STANDARD not in (source, request.target) and os.path.isdir(source):
+        target = beside(Path(source), word) if target is None else target
+        process_many(request, plan_folder(Path(source), target, naming), make_engine, word)
+    elif request.for_many:
+        raise typer.BadParameter(f"{', '.join(request.for_many)}: for many files, a folder or --list")
     elif STANDARD in (source, request.target):
         process_stream(request, make_engine, naming)
-    elif os.path.isdir(source):
-        if target is None:
-            folder = Path(source).resolve()
-            target = folder.with_name(f"{folder.name}-{word}")
-        process_many(request, plan_folder(Path(source), target, naming), make_engine, word)
     else:
+        if target is not None and request.target is not None and request.target.endswith(os.sep):
+            target /= naming.result(Path(Path(source).name))  # in a folder, which may have to be made
         process_file(request, Path(source), target, make_engine, word, naming)
+
+
+def beside(folder: Path, word: str) -> Path:
+    """Where the results of a folder go that nobody named another place for: next to it, or to the link to it."""
+    place = Path(os.path.abspath(folder))
+    if not place.name:
+        raise ImageWriteError(f"{folder} is the root of the file system, and has nothing beside it", "OUT to be named")
+    return place.with_name(f"{place.name}-{word}")
 
 
 def process_file(
@@ -110,28 +130,41 @@ def process_file(
 ) -> None:
     from serpent_ir.restoration.one import transform_file
     from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
-    from serpent_ir.restoration.plan import Job, plan_file
+    from serpent_ir.restoration.plan import Job, plan_file, target_of
 
-    job = Job(source, plan_file(source, target, word, request.overwrite, naming), source.name)
-    maps = planned_maps(request, [job])
-    engine = make_engine()
+    start = time.perf_counter()
     try:
+        job = Job(source, plan_file(source, target, word, request.overwrite, naming), source.name)
+        maps = planned_maps(request, [job])
+        engine = make_engine()
         outcome = transform_file(job, engine.transform, request.options())
     except SerpentError as error:
         if request.as_json:
-            print_json(FileOutcome(job, "failed", reason=str(error)).as_dict())
+            job = Job(source, target_of(source, target, word, naming), source.name)
+            failed = FileOutcome(job, "failed", reason=str(error))
+            print_json(failed.as_dict())
+            print_json(summary_line(BatchSummary((failed,), (), time.perf_counter() - start), job.target))
         raise
-    say(f"{source} was {word}; the result is")
+    say(f"{source} was {word}{'' if request.as_json else '; the result is'}")
     say_notes(outcome)
-    if request.as_json:
-        print_json(outcome.as_dict())
-        print_json(summary_line(BatchSummary((outcome,), (), outcome.seconds.total), job.target))
-    else:
-        typer.echo(os.fsencode(job.target))
+    if not request.as_json:
+        standard_output.write_line(job.target)
+    line, unchecked = outcome.as_dict(), None
     if engine.check is not None and maps:
-        fidelity = engine.check(source, job.target, maps[job.target])
-        for line in (fidelity.verdict, *fidelity.lines, f"map: {maps[job.target]}"):
-            say(line)
+        try:
+            fidelity = engine.check(source, job.target, maps[job.target])
+        except SerpentError as error:
+            line["fidelity"], unchecked = {"error": str(error)}, error
+        else:
+            line["fidelity"] = fidelity_fields(fidelity, maps[job.target])
+            for words in (fidelity.verdict, *fidelity.lines, f"map: {maps[job.target]}"):
+                say(words)
+    if request.as_json:
+        print_json(line)
+        summary = BatchSummary((outcome,), (), outcome.seconds.total)
+        print_json(summary_line(summary, job.target, int(unchecked is not None) if request.check else None))
+    if unchecked is not None:
+        raise unchecked
 
 
 def process_stream(request: Request, make_engine: Callable[[], Engine], naming: Naming) -> None:
@@ -156,35 +189,38 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
     content = sys.stdin.buffer.read() if from_standard else read_content(Path(request.source))
     result, notes = transform_content(
         content,
-        name,
+        name if from_standard else Path(name).name,  # as of a file that is written to one: it decides what is random
         naming.result(Path(f"result{suffix_of_content(content)}")).suffix if target is None else target.suffix,
         make_engine().transform,
         request.options(),
+        name,
     )
     for note in notes:
         say(f"{name}: {note}")
     if target is None:
-        sys.stdout.buffer.write(result)
-        sys.stdout.buffer.flush()
+        standard_output.write(result)
     else:
         write_result(result, target)
-        typer.echo(os.fsencode(target))
+        standard_output.write_line(target)
 
 
 def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine], word: str) -> None:
     maps = planned_maps(request, plan.jobs)
     engine, unchecked = make_engine(), list[Path]()
 
-    def checked(outcome: FileOutcome) -> list[str]:
-        """What there is to say when the result was checked; one that was there already is, if it has no map yet."""
+    def checked(outcome: FileOutcome) -> tuple[list[str], dict[str, Any]]:
+        """What there is to say when the result was checked; one that was there already is, if it has no newer map."""
         target = outcome.job.target
-        if engine.check is None or not maps or (outcome.status == "skipped" and maps[target].is_file()):
-            return []
+        if engine.check is None or not maps:
+            return [], {}
+        if outcome.status == "failed" or (outcome.status == "skipped" and is_newer(maps[target], target)):
+            return [], {"fidelity": None}
         try:
-            return [f"{target}: {engine.check(outcome.job.source, target, maps[target]).summary}"]
+            fidelity = engine.check(outcome.job.source, target, maps[target])
         except SerpentError as error:
             unchecked.append(target)
-            return [f"not checked {target}: {error}"]
+            return [f"not checked {target}: {error}"], {"fidelity": {"error": str(error)}}
+        return [f"{target}: {fidelity.summary}"], {"fidelity": fidelity_fields(fidelity, maps[target])}
 
     with progress_bar() as progress:
         bar = progress.add_task("images", total=len(plan.jobs))
@@ -194,12 +230,12 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
             nonlocal finished
             finished += outcome.status != "failed"
             progress.advance(bar)
-            failed = outcome.status == "failed"
-            lines = [f"failed {describe(outcome)}"] if failed else [*notes_of(outcome), *checked(outcome)]
-            for line in lines:
+            lines, fields = checked(outcome)
+            first = [f"failed {describe(outcome)}"] if outcome.status == "failed" else notes_of(outcome)
+            for line in (*first, *lines):
                 progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             if request.as_json:
-                print_json(outcome.as_dict())
+                print_json({**outcome.as_dict(), **fields})
 
         try:
             summary = engine.run(plan, show, request.options())
@@ -207,7 +243,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
             progress.stop()
             say(
                 f"{finished} of {len(plan.jobs)} images were done; what is written is whole,"
-                " and the same command goes on with the rest"
+                f" and the same command{' without --again' * ('--again' in request.for_many)} goes on with the rest"
             )
             raise
 
@@ -218,11 +254,16 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
         say(f"{len(unchecked)} could not be checked: {', '.join(map(str, unchecked))}")
     say_ignored([str(path) for path in summary.ignored])
     if request.as_json:
-        print_json(summary_line(summary, plan.target))
+        print_json(summary_line(summary, plan.target, len(unchecked) if request.check else None))
     else:
-        typer.echo(os.fsencode(plan.target))
+        standard_output.write_line(plan.target)
     if unchecked or not summary.complete:
         raise typer.Exit(1)
+
+
+def is_newer(path: Path, other: Path) -> bool:
+    """Whether `path` is a file that was written after `other`, as far as their times tell."""
+    return path.is_file() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 def planned_maps(request: Request, jobs: Sequence[Job]) -> dict[Path, Path]:
@@ -240,6 +281,7 @@ def read_list(name: str, null: bool) -> list[Path]:
         raise DataError(
             f"the list {name} cannot be read ({error.strerror})", "a file with a path on each line"
         ) from error
+    content = content if null else content.removeprefix(codecs.BOM_UTF8)
     if null:
         lines = content.split(b"\0")
     elif b"\0" in content:
@@ -258,13 +300,21 @@ def summary_text(summary: BatchSummary, word: str) -> str:
     return f"{', '.join(parts)}, in {summary.seconds:.1f} s{rates if summary.done else ''}"
 
 
-def summary_line(summary: BatchSummary, target: Path) -> dict[str, Any]:
-    return {"summary": {**summary.as_dict(), "output": str(target)}}
+def summary_line(summary: BatchSummary, target: Path, unchecked: int | None = None) -> dict[str, Any]:
+    """unchecked: how many results could not be checked, None where none was to be."""
+    checks = {} if unchecked is None else {"unchecked": unchecked}
+    return {"summary": {**summary.as_dict(), **checks, "output": str(target)}}
+
+
+def fidelity_fields(fidelity: Fidelity, map_path: Path) -> dict[str, Any]:
+    """What JSON can hold of a check."""
+    known = fidelity.ratio is not None and math.isfinite(fidelity.ratio)
+    return {"verdict": fidelity.verdict, "ratio": fidelity.ratio if known else None, "map": str(map_path)}
 
 
 def print_json(value: dict[str, Any]) -> None:
     """One line on standard output; bytes of a name that are no text become \\udc80 to \\udcff."""
-    typer.echo(json.dumps(value))
+    standard_output.write_line(json.dumps(value))
 
 
 def progress_bar() -> Progress:
@@ -308,7 +358,8 @@ def say_stages() -> Callable[[int, int], None]:
 
 
 def say_ignored(names: Sequence[str], shown: int = 5) -> None:
-    """How many files were left alone because their names are not those of images, and the first of them."""
+    """How many files were left alone because their names are not those of images, or they are linked folders, and the
+    first of them."""
     if names:
         more = ", ..." if len(names) > shown else ""
-        say(f"{len(names)} ignored, no images by their suffix: {', '.join(names[:shown])}{more}")
+        say(f"{len(names)} ignored, no images by their suffix or links to folders: {', '.join(names[:shown])}{more}")

@@ -77,7 +77,7 @@ def restore(
         typer.Option(
             "--check",
             help="Degrade the result again, say how well it explains the input, and write a map of where it does not"
-            " to <OUT>-fidelity.png.",
+            " to <stem of OUT>-fidelity.png.",
         ),
     ] = False,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
@@ -109,7 +109,8 @@ def restore(
     Prints the path of the result. Of many files, those that cannot be
     read or are no images are named and left out, and the exit status is
     1. A run over many files, or over one that is larger than memory,
-    goes on after any stop when the same command is given once more.
+    goes on after any stop when the same command is given once more,
+    without --again.
     """
 
     def load() -> Engine:
@@ -141,5 +142,7 @@ def restore(
             checked if check else None,
         )
 
-    request = Request(source, target, listed, null, overwrite, file_format, quality, depth, as_json, check)
+    given = {"--workers": workers is not None, "--batch": batch is not None, "--again": again}
+    for_many = tuple(name for name, is_given in given.items() if is_given)
+    request = Request(source, target, listed, null, overwrite, file_format, quality, depth, as_json, check, for_many)
     process(request, load, "restored")

@@ -20,7 +20,8 @@ IMAGE_SUFFIXES = (*WRITABLE_SUFFIXES, ".gif")
 
 @dataclass(frozen=True)
 class FolderContent:
-    """The files below a folder, sorted by their path: those taken for images, and those whose name is not an image's.
+    """The files below a folder, sorted by their path: those taken for images, and others: files whose name is not an
+    image's, and links to folders.
 
     A command that works through a folder does not touch `others`, but names them and counts them as not done: a
     photograph of a kind that cannot be read (.heic, .cr2) must not be missed in silence.
@@ -39,7 +40,7 @@ def list_folder(folder: str | Path) -> FolderContent:
     """All files below `folder`; images are those whose suffix, in any case, is in `IMAGE_SUFFIXES`.
 
     Names that start with a dot are skipped, folders of that kind too (thumbnails, the `._photo.jpg` files of macOS).
-    Links to files are followed, links to folders are not.
+    Links to files are followed, links to folders are not: they are among the others.
     Raises DataError when `folder`, or a folder below it, cannot be listed.
     """
     folder = Path(folder)
@@ -47,15 +48,13 @@ def list_folder(folder: str | Path) -> FolderContent:
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot list the folder {error.filename}: {error.strerror}", "a readable folder") from error
 
-    found: list[Path] = []
+    found, links = list[Path](), list[Path]()
     for parent, children, names in os.walk(folder, onerror=refuse):
         children[:] = [child for child in children if not child.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
-    found.sort()
-    return FolderContent(
-        [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES],
-        [path for path in found if path.suffix.lower() not in IMAGE_SUFFIXES],
-    )
+        links += [Path(parent, child) for child in children if os.path.islink(os.path.join(parent, child))]
+    others = [path for path in found if path.suffix.lower() not in IMAGE_SUFFIXES]
+    return FolderContent(sorted(set(found) - set(others)), sorted(others + links))
 
 
 def lies_in(path: Path, folder: Path) -> bool:

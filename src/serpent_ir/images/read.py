@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from serpent_ir.errors import ImageReadError, RangeError, out_of_memory_as
+from serpent_ir.free_memory import affordable
 from serpent_ir.images.messages import named_reading
 from serpent_ir.images.page_limit import check_pages
 from serpent_ir.images.picture import Picture
@@ -26,6 +27,10 @@ pyvips.cache_set_max(0)  # of operations: what they were made of would stay open
 
 DEFAULT_MAX_PIXELS = 500_000_000
 MAX_PIXELS_VARIABLE = "SERPENT_MAX_PIXELS"
+SMALL = 16_000_000
+"""Pixels for which nobody asks whether there is memory."""
+FLOATS_HELD = 2
+"""So many float32 beside each sample are held while a picture is made of them: the numbers and their copy."""
 
 FORMATS = "PNG, JPEG, TIFF, WebP, GIF or AVIF"
 # How files of those formats begin. Anything else is refused before libvips sees it: what else it may have been built to
@@ -191,10 +196,11 @@ def opened_by_libvips(file: BinaryIO, access: str) -> pyvips.Image:
 def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
     """All samples of an image whose header was checked, (H, W, 1 to 4), not turned upright, and which of them is 1.0.
 
-    CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged, or holds numbers
-    that are not finite.
+    CMYK becomes sRGB. Raises ImageReadError, naming `name`, when the image is truncated or damaged, holds numbers that
+    are not finite, or is too large for the memory that is free.
     """
     maximum = maximum_of(image)
+    check_memory(name, image)
     try:
         with named_reading(name):
             image = to_rgb_or_gray(image)
@@ -204,6 +210,24 @@ def samples_of(name: Path | str, image: pyvips.Image) -> tuple[np.ndarray, int]:
     samples = np.frombuffer(content, SAMPLE_TYPES[image.format])
     check_finite(name, samples)
     return samples.reshape(image.height, image.width, image.bands), maximum
+
+
+def check_memory(name: Path | str, image: pyvips.Image) -> None:
+    """Raise ImageReadError when a picture of all samples would not fit into the free memory.
+
+    A file of a few bytes may announce hundreds of millions of pixels, and a system that lacks memory does not always
+    say so, but kills.
+    """
+    if image.width * image.height <= SMALL:
+        return
+    sample = np.dtype(SAMPLE_TYPES[image.format]).itemsize
+    needed = image.width * image.height * image.bands * (sample + FLOATS_HELD * np.dtype(np.float32).itemsize)
+    free = affordable()
+    if free is not None and needed > free:
+        raise ImageReadError(
+            f"{name} of {image.width} x {image.height} pixels takes {needed / 1e9:.2g} GB of memory",
+            f"at most the {free / 1e9:.2g} GB that are free",
+        )
 
 
 def check_finite(name: Path | str, samples: np.ndarray) -> None:

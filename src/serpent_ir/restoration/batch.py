@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -13,9 +15,9 @@ from typing import Any
 
 import torch
 
-from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import ImageReadError, RangeError
 from serpent_ir.files import TEMPORARY_NAMES, leftover_name
+from serpent_ir.free_memory import affordable
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import size_of_file
 from serpent_ir.restoration.journal import journal_of
@@ -23,6 +25,8 @@ from serpent_ir.restoration.one import Transform
 from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
 from serpent_ir.restoration.pipeline import PIXELS, Flow, Jobs, Pipeline
 from serpent_ir.restoration.plan import Job, Plan
+
+log = logging.getLogger(__name__)
 
 BATCH_ON_ACCELERATORS = 8
 
@@ -32,6 +36,9 @@ PIXELS_FOR_A_WORKER = 2_000_000
 """What a core restores while another process begins."""
 BYTES_PER_PIXEL = 1000
 """What a model takes for a large picture, roughly (docs/results.md)."""
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_BYTES = 60_000_000
+"""What processes are to find there: more than the parameters of Serpent or SwinIR."""
 
 
 def run_batch(
@@ -116,7 +123,8 @@ def sensible_workers(plan: Plan, device: torch.device) -> int:
     """How many processes do the work of `plan` soonest: one for each core that torch may use.
 
     Fewer where there is too little work for them, or where pictures are so large that memory would not suffice, by the
-    headers of a few files. 1 on anything but a CPU, whose cores are then free for reading and writing.
+    headers of a few files; 1, with a warning, where there is little shared memory for the parameters. 1 on anything but
+    a CPU, whose cores are then free for reading and writing.
     """
     if device.type != "cpu":
         return 1
@@ -135,7 +143,11 @@ def sensible_workers(plan: Plan, device: torch.device) -> int:
     work = len(plan.jobs) * sum(sizes) // len(sampled)
     memory = affordable()
     by_memory = cores if memory is None else memory // (BYTES_PER_PIXEL * max(sizes))
-    return max(1, min(cores, len(plan.jobs), work // PIXELS_FOR_A_WORKER, by_memory))
+    workers = max(1, min(cores, len(plan.jobs), work // PIXELS_FOR_A_WORKER, by_memory))
+    if workers > 1 and SHARED_MEMORY.exists() and (free := shutil.disk_usage(SHARED_MEMORY).free) < SHARED_BYTES:
+        log.warning("%s has %d MB free, too little for %d processes; one does all", SHARED_MEMORY, free // 1e6, workers)
+        return 1
+    return workers
 
 
 def sensible_batch(device: torch.device) -> int:

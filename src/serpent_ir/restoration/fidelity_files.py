@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import ImageWriteError, RestorationError, out_of_memory_as
+from serpent_ir.free_memory import affordable
 from serpent_ir.restoration.fidelity import Fidelity, check_fidelity
 from serpent_ir.restoration.fidelity_map import in_colours
 from serpent_ir.restoration.pixels import missing_part
+from serpent_ir.restoration.plan import identities, spelled
 from serpent_ir.tasks import Degradation
 
 BYTES_PER_PIXEL = 300
@@ -22,27 +23,40 @@ BYTES_PER_PIXEL = 300
 
 
 def plan_maps(pairs: Sequence[tuple[Path, Path]]) -> dict[Path, Path]:
-    """Output -> its map, for all (input, output): `<stem>-fidelity.png` beside it, `a.jpg-fidelity.png` where another
-    output has the same stem.
+    """Output -> its map, for all (input, output): `<stem>-fidelity.png` beside it, `a.jpg-fidelity.png` where the map of
+    another output would have the first name, also on file systems that do not tell A from a.
 
     Raises ImageWriteError when an output is its input, which is then gone when it is needed, or when a map would
     replace an input or an output.
     """
-    stems = Counter(target.with_suffix("") for _, target in pairs)
+    short = {target: map_name(target, target.stem) for _, target in pairs}
+    full = {target: map_name(target, target.name) for _, target in pairs}
+    wanted = Counter(spelled(path) for maps in (short, full) for path in maps.values())
     maps = {}
     for source, target in pairs:
-        if os.path.realpath(source) == os.path.realpath(target):
+        if is_same_file(source, target):
             raise ImageWriteError(
                 f"{target} would replace the input that it is to be checked against", "another output"
             )
-        stem = target.stem if stems[target.with_suffix("")] == 1 else target.name
-        maps[target] = target.with_name(f"{stem}-fidelity.png")
-    taken = {os.path.realpath(path) for pair in pairs for path in pair} & {
-        os.path.realpath(path) for path in maps.values()
-    }
+        maps[target] = short[target] if wanted[spelled(short[target])] == 1 else full[target]
+    images = [path for pair in pairs for path in pair]
+    files, places = identities(images), {spelled(Path(os.path.realpath(path))) for path in images}
+    drawn = identities(maps.values())
+    taken = [path for file, path in drawn.items() if file in files]
+    taken += [path for path in maps.values() if spelled(Path(os.path.realpath(path))) in places]
     if taken:
         raise ImageWriteError(f"{min(taken)} would be a map of fidelity as well", "an image of another name")
     return maps
+
+
+def map_name(target: Path, stem: str) -> Path:
+    return target.with_name(f"{stem}-fidelity.png")
+
+
+def is_same_file(source: Path, target: Path) -> bool:
+    """Whether both are one file, under whatever names."""
+    same_place = os.path.realpath(source) == os.path.realpath(target)
+    return same_place or bool(identities([source]).keys() & identities([target]).keys())
 
 
 def check_file(degradation: Degradation | None, source: Path, target: Path, map_path: Path) -> Fidelity:

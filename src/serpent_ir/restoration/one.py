@@ -54,13 +54,14 @@ class Each:
 
 
 def transform_content(
-    content: bytes, name: str, suffix: str, transform: Transform, options: OutputOptions
+    content: bytes, name: str, suffix: str, transform: Transform, options: OutputOptions, place: str | None = None
 ) -> tuple[bytes, tuple[str, ...]]:
     """The bytes of an image file -> those of its result, in the format of `suffix`, and the notes on it.
 
-    name: what errors call it, and what `transform` is told. Raises ImageReadError, RestorationError, ImageWriteError.
+    name: what `transform` is told; place: what errors of reading call it, None: the name. Raises ImageReadError,
+    RestorationError, ImageWriteError.
     """
-    picture = decode_picture(content, name)
+    picture = decode_picture(content, place or name)
     result = transformed(transform, [picture], [name])[0]
     return encode_picture(result, suffix, options), result.notes
 

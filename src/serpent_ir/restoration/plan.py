@@ -77,14 +77,18 @@ def plan_file(
     """
     check_signature(source)
     naming = naming or Naming()
-    if target is None:
-        target = naming.result(source.with_name(f"{source.stem}-{word}{source.suffix}"))
-    elif target.is_dir():
-        target = naming.result(target / source.name)
+    target = target_of(source, target, word, naming)
     check_target(target, naming)
     if not overwrite and target.exists() and os.path.samefile(source, target):
         raise ImageWriteError(f"{target} is the input itself", "another place for the output")
     return target
+
+
+def target_of(source: Path, target: Path | None, word: str, naming: Naming) -> Path:
+    """Where `plan_file` puts the result, if nothing speaks against it."""
+    if target is None:
+        return naming.result(source.with_name(f"{source.stem}-{word}{source.suffix}"))
+    return naming.result(target / source.name) if target.is_dir() else target
 
 
 def check_target(target: Path, naming: Naming) -> None:
@@ -118,9 +122,10 @@ def plan_folder(source: Path, target: Path, naming: Naming | None = None) -> Pla
 def plan_list(sources: Sequence[Path], target: Path, naming: Naming | None = None) -> Plan:
     """The results of the files `sources`, in their order, each once.
 
-    They lie below `target` under the paths of their sources below the folder that holds all of these, links to folders
-    followed. A file need not exist: reading it will fail. Raises DataError when there is none, or one is the root of
-    the file system, ImageWriteError when an output would replace an input.
+    They lie below `target` under the paths of their sources below the current folder, or where one lies elsewhere,
+    below the folder that holds all of them; links to folders are followed. A file need not exist: reading it will fail.
+    Raises DataError when there is none, or one is the root of the file system, ImageWriteError when an output would
+    replace an input.
     """
     if not sources:
         raise DataError("the list names no file", "the path of an image on each line")
@@ -131,7 +136,9 @@ def plan_list(sources: Sequence[Path], target: Path, naming: Naming | None = Non
         if not place.name:
             raise DataError(f"the list names {path}", "the path of an image on each line")
         real.setdefault(place, path)
-    common = Path(os.path.commonpath([place.parent for place in real]))
+    current = Path(os.path.realpath(os.curdir))
+    below = all(place.parent.is_relative_to(current) for place in real)
+    common = current if below else Path(os.path.commonpath([place.parent for place in real]))
     paths = {path: place.relative_to(common) for place, path in real.items()}
     return Plan(common, target, jobs_of(paths, target, naming or Naming()))
 

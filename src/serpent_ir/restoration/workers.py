@@ -124,7 +124,8 @@ class Worker:
 class Crew:
     """Processes that work off lists of jobs. Ends with all of them gone.
 
-    Raises RestorationError when the transform cannot be sent to another process, or processes do not even begin.
+    Raises RestorationError when the transform cannot be sent to another process, for lack of shared memory too, or
+    processes do not even begin.
     """
 
     def __init__(self, transform: Transform, flow: Flow, threads: int, report: Callable[[FileOutcome], None]) -> None:
@@ -135,7 +136,8 @@ class Crew:
         """Have `jobs` done by `count` processes. on_death: called for what a process that died had in hand, and why."""
         pending = deque(jobs)
         try:
-            self.workers += [self.hire() for _ in range(min(count, len(pending)))]
+            for _ in range(min(count, len(pending))):
+                self.workers.append(self.hire())
             while self.workers:
                 for connection in wait([worker.connection for worker in self.workers]):
                     worker = next(worker for worker in self.workers if worker.connection is connection)
@@ -174,9 +176,9 @@ class Crew:
             )
 
     def hire(self) -> Worker:
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=work, args=(theirs, self.transform, self.flow, self.threads), daemon=True)
         try:
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(target=work, args=(theirs, self.transform, self.flow, self.threads), daemon=True)
             with without_interrupts():
                 process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -184,6 +186,12 @@ class Crew:
                 f"the model cannot be sent to a worker process ({error})",
                 "a module whose class other processes can import",
                 "Take 1 worker.",
+            ) from error
+        except (OSError, RuntimeError) as error:  # torch names neither the kind nor the place of what is missing
+            raise RestorationError(
+                f"a worker process cannot be started ({error})",
+                "a process more, and shared memory (/dev/shm) for the model's parameters",
+                "Take 1 worker, or allow more shared memory (docker run --shm-size).",
             ) from error
         theirs.close()
         return Worker(process, ours)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from serpent_ir.data import Photograph, Photographs, generated_photographs, load_photographs, open_photographs
-from serpent_ir.efficiency.memory import affordable
 from serpent_ir.errors import CheckpointError, RecipeError
+from serpent_ir.free_memory import affordable
 from serpent_ir.training.recipe import Recipe
 from serpent_ir.training.run_folder import RunFolder
 
