@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -40,7 +40,7 @@ class Request:
 
     source: a file, a folder, or -; None where `listed` is the file (or -) with paths, one a line, or with `null` after
     each a zero byte. target: None writes next to the source. quality, depth: as written. check: results are to be
-    checked against their sources.
+    checked against their sources. on_cluster: source and target are folders, which may be behind URLs.
     """
 
     source: str | None
@@ -53,6 +53,7 @@ class Request:
     depth: str | None = None
     as_json: bool = False
     check: bool = False
+    on_cluster: bool = False
 
     def options(self) -> OutputOptions:
         from serpent_ir.images import OutputOptions
@@ -70,7 +71,7 @@ class Engine:
     """
 
     transform: Transform
-    run: Callable[[Plan, Callable[[FileOutcome], None], OutputOptions], BatchSummary]
+    run: Callable[[Plan[Any], Callable[[FileOutcome[Any]], None], OutputOptions], BatchSummary[Any]]
     check: Callable[[Path, Path, Path], Fidelity] | None = None
 
 
@@ -87,6 +88,9 @@ def process(request: Request, make_engine: Callable[[], Engine], word: str, alph
 
     naming = Naming(request.options().suffix, ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES)
     source, target = request.source, None if request.target is None else Path(request.target)
+    url = next((place for place in (source, request.target) if place is not None and "://" in place), None)
+    if url is not None and (not request.on_cluster or request.listed is not None):
+        raise typer.BadParameter(f"{url} is a URL; those are for --engine ray, without --list")
     if request.listed is not None:
         if source is None or target is not None:
             raise typer.BadParameter("with --list there is one argument, the folder for the results")
@@ -94,6 +98,8 @@ def process(request: Request, make_engine: Callable[[], Engine], word: str, alph
         process_many(request, plan, make_engine, word)
     elif source is None:
         raise typer.BadParameter("which image? Name a file or a folder.")
+    elif request.on_cluster:
+        process_many(request, plan_for_cluster(source, request.target, naming), make_engine, word)
     elif STANDARD in (source, request.target):
         process_stream(request, make_engine, naming)
     elif os.path.isdir(source):
@@ -171,9 +177,20 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
         typer.echo(os.fsencode(target))
 
 
-def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine], word: str) -> None:
+def plan_for_cluster(source: str, target: str | None, naming: Naming) -> Plan[Any]:
+    from serpent_ir.restoration.remote_files import place_of, plan_anywhere
+
+    folder = place_of(source)
+    if isinstance(folder, Path) and not folder.is_dir():
+        raise typer.BadParameter(f"{source} is no folder; a cluster is for folders, URLs of folders, and --list")
+    if target is None:
+        raise typer.BadParameter("with --engine ray, name the folder or the URL for the results")
+    return plan_anywhere(folder, place_of(target), naming)
+
+
+def process_many(request: Request, plan: Plan[Any], make_engine: Callable[[], Engine], word: str) -> None:
     maps = planned_maps(request, plan.jobs)
-    engine, unchecked = make_engine(), list[Path]()
+    engine, unchecked, output = make_engine(), list[Path](), sys.stdout
 
     def checked(outcome: FileOutcome) -> list[str]:
         """What there is to say when the result was checked; one that was there already is, if it has no map yet."""
@@ -190,7 +207,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
         bar = progress.add_task("images", total=len(plan.jobs))
         finished = 0
 
-        def show(outcome: FileOutcome) -> None:
+        def show(outcome: FileOutcome[Any]) -> None:
             nonlocal finished
             finished += outcome.status != "failed"
             progress.advance(bar)
@@ -199,7 +216,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
             for line in lines:
                 progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             if request.as_json:
-                print_json(outcome.as_dict())
+                print_json(outcome.as_dict(), output)
 
         try:
             summary = engine.run(plan, show, request.options())
@@ -220,7 +237,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
     if request.as_json:
         print_json(summary_line(summary, plan.target))
     else:
-        typer.echo(os.fsencode(plan.target))
+        typer.echo(os.fsencode(str(plan.target)))
     if unchecked or not summary.complete:
         raise typer.Exit(1)
 
@@ -249,7 +266,7 @@ def read_list(name: str, null: bool) -> list[Path]:
     return [Path(os.fsdecode(line)) for line in lines if line]
 
 
-def summary_text(summary: BatchSummary, word: str) -> str:
+def summary_text(summary: BatchSummary[Any], word: str) -> str:
     parts = [f"{len(summary.done)} of {len(summary.outcomes)} images {word}"]
     if summary.skipped:
         parts.append(f"{len(summary.skipped)} were already")
@@ -258,13 +275,13 @@ def summary_text(summary: BatchSummary, word: str) -> str:
     return f"{', '.join(parts)}, in {summary.seconds:.1f} s{rates if summary.done else ''}"
 
 
-def summary_line(summary: BatchSummary, target: Path) -> dict[str, Any]:
+def summary_line(summary: BatchSummary[Any], target: object) -> dict[str, Any]:
     return {"summary": {**summary.as_dict(), "output": str(target)}}
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """One line on standard output; bytes of a name that are no text become \\udc80 to \\udcff."""
-    typer.echo(json.dumps(value))
+def print_json(value: dict[str, Any], file: TextIO | None = None) -> None:
+    """One line, on standard output unless told; bytes of a name that are no text become \\udc80 to \\udcff."""
+    typer.echo(json.dumps(value), file)
 
 
 def progress_bar() -> Progress:
@@ -273,13 +290,13 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True), redirect_stdout=False)
 
 
-def describe(outcome: FileOutcome) -> str:
+def describe(outcome: FileOutcome[Any]) -> str:
     """The file that failed and why, its name once."""
     source, reason = str(outcome.source), outcome.reason or ""
     return reason if source in reason else f"{source}: {reason}"
 
 
-def notes_of(outcome: FileOutcome) -> list[str]:
+def notes_of(outcome: FileOutcome[Any]) -> list[str]:
     return [f"{outcome.source}: {note}" for note in outcome.notes]
 
 
