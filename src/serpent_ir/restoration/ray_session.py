@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ THIS_MACHINE = "local"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """Unless the user set them: nothing is told to Ray's makers, and only what ends a process is logged by its core."""
 
+SECONDS_TO_ANSWER = 10.0
 BYTES_OF_STORE = 256 << 20
 """For what Ray sends: weights and file names; pictures stay with the workers."""
 
@@ -48,6 +50,7 @@ def ray_session(address: str | None, cores: int) -> Iterator[Any]:
             os.environ.setdefault(name, value)
         if address == THIS_MACHINE and "RAY_AUTH_MODE" not in os.environ:
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex())
+    check_reachable(address)
     import ray
     import ray.data
 
@@ -57,19 +60,34 @@ def ray_session(address: str | None, cores: int) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     of_this_machine = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": BYTES_OF_STORE}
     try:
-        with working_in(Path(__file__).parents[2]):
-            ray.init(
-                address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **(of_this_machine if address == THIS_MACHINE else {}),
-            )
+        try:
+            with working_in(Path(__file__).parents[2]):
+                ray.init(
+                    address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **(of_this_machine if address == THIS_MACHINE else {}),
+                )
+        except (ConnectionError, RuntimeError) as error:  # RuntimeError: other versions of Python or Ray
+            raise no_cluster(address, error) from error
         yield ray
-    except (ConnectionError, ray.exceptions.RaySystemError) as error:
-        came = f"there is no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]})"
-        raise RestorationError(came, "the address of one, such as 10.0.0.1:6379") from error
     finally:
         ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Raise RestorationError when nobody answers at host:port: Ray itself would try for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+        except (OSError, OverflowError) as error:
+            raise no_cluster(address, error) from error
+
+
+def no_cluster(address: str, error: Exception) -> RestorationError:
+    came = f"the Ray cluster at {address!r} cannot be used ({' '.join(str(error).split())[:200]})"
+    return RestorationError(came, "the address of one that runs the same versions, such as 10.0.0.1:6379")
 
 
 @contextmanager
