@@ -1,6 +1,7 @@
 # Every target sets itself up: needs python3 >= 3.10 (with venv) and, for the fast native part, a C++ compiler.
 #   make restore IMAGE=photo.jpg   restore an image or a folder of images (without IMAGE: the bundled sample)
 #   make test                      run the tests
+#   make test-cluster              run those that need Ray, which takes 0.5 GB more
 #   make lint                      ruff and mypy
 #   make bench DATA=path/to/CBSD68  run the benchmarks (without DATA: those that need no photographs)
 #   make clean                     remove everything that was made here, .venv included
@@ -14,7 +15,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install -c constraints.txt
 SOURCES = $(shell find src \( -name __pycache__ -o -name '*.so' \) -prune -o -print)
 
-.PHONY: help install restore test lint bench clean
+.PHONY: help install restore test test-cluster lint bench clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -48,6 +49,10 @@ $(VENV)/installed-for-tests: $(VENV)/installed constraints.txt
 	$(INSTALL) --quiet 'serpent-ir[train,test]'
 	@touch $@
 
+$(VENV)/installed-for-cluster: $(VENV)/installed-for-tests constraints.txt
+	$(INSTALL) --quiet 'serpent-ir[ray]'
+	@touch $@
+
 $(VENV)/installed-for-lint: $(VENV)/installed-for-tests constraints.txt
 	$(INSTALL) --quiet 'serpent-ir[dev]'
 	@touch $@
@@ -65,6 +70,9 @@ restore: $(VENV)/installed
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+test-cluster: $(VENV)/installed-for-cluster
+	$(BIN)/python -m pytest tests/restoration/test_cluster.py
 
 lint: $(VENV)/installed-for-lint
 	$(BIN)/ruff check

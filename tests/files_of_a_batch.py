@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyvips
 import torch
@@ -52,3 +53,27 @@ class Troubled:
             if name.startswith("wrong"):
                 raise ZeroDivisionError("a defect")
         return invert(pictures, names)
+
+
+class Mortal(Troubled):
+    """`Troubled` that also kills its process with the first file of a name that begins with "once"."""
+
+    def __init__(self, marks: Path) -> None:
+        self.marks = marks
+
+    def __call__(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
+        for name in names:
+            if name.startswith("once") and not (self.marks / name).exists():
+                (self.marks / name).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(pictures, names)
+
+
+class Trouble:
+    """In place of a `PortableRestorer`: what it builds does what `Mortal` does."""
+
+    def __init__(self, marks: Path) -> None:
+        self.marks = marks
+
+    def build(self, device: str) -> SimpleNamespace:
+        return SimpleNamespace(planner=SimpleNamespace(share=1.0), transform=Mortal(self.marks))

@@ -11,10 +11,10 @@ import torch
 from photograph_files import Maker, random_pixels
 
 from serpent_ir.data import PhotographSource, list_photographs, load_photographs, open_photographs
-from serpent_ir.data.remote import shown
 from serpent_ir.data.shards import index_location, locations_of, split_name
 from serpent_ir.errors import DataError
 from serpent_ir.images import encode_pixels
+from serpent_ir.urls import shown
 
 
 def png(seed: int) -> bytes:

@@ -45,6 +45,7 @@ class Request:
     source: a file, a folder, or -; None where `listed` is the file (or -) with paths, one a line, or with `null` after
     each a zero byte. target: None writes next to the source. quality, depth: as written. check: results are to be
     checked against their sources. for_many: options that were given and mean something for many files alone.
+    on_cluster: source and target are folders, which may be behind URLs.
     """
 
     source: str | None
@@ -58,6 +59,7 @@ class Request:
     as_json: bool = False
     check: bool = False
     for_many: tuple[str, ...] = ()
+    on_cluster: bool = False
 
     def options(self) -> OutputOptions:
         from serpent_ir.images import OutputOptions
@@ -75,7 +77,7 @@ class Engine:
     """
 
     transform: Transform
-    run: Callable[[Plan, Callable[[FileOutcome], None], OutputOptions], BatchSummary]
+    run: Callable[[Plan[Any], Callable[[FileOutcome[Any]], None], OutputOptions], BatchSummary[Any]]
     check: Callable[[Path, Path, Path], Fidelity] | None = None
 
 
@@ -93,6 +95,9 @@ def process(request: Request, make_engine: Callable[[], Engine], word: str, alph
     standard_output.check_open()
     naming = Naming(request.options().suffix, ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES)
     source, target = request.source, None if request.target is None else Path(request.target)
+    url = next((place for place in (source, request.target) if place is not None and "://" in place), None)
+    if url is not None and (not request.on_cluster or request.listed is not None):
+        raise typer.BadParameter(f"{url} is a URL; those are for --engine ray, without --list")
     if request.listed is not None:
         if source is None or target is not None:
             raise typer.BadParameter("with --list there is one argument, the folder for the results")
@@ -104,6 +109,8 @@ def process(request: Request, make_engine: Callable[[], Engine], word: str, alph
         raise typer.BadParameter("which image? Name a file or a folder.")
     elif request.null:
         raise typer.BadParameter("--null is for the paths of --list")
+    elif request.on_cluster:
+        process_many(request, plan_for_cluster(source, request.target, naming), make_engine, word)
     elif STANDARD not in (source, request.target) and os.path.isdir(source):
         target = beside(Path(source), word) if target is None else target
         process_many(request, plan_folder(Path(source), target, naming), make_engine, word)
@@ -204,7 +211,18 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
         standard_output.write_line(target)
 
 
-def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine], word: str) -> None:
+def plan_for_cluster(source: str, target: str | None, naming: Naming) -> Plan[Any]:
+    from serpent_ir.restoration.remote_files import place_of, plan_anywhere
+
+    folder = place_of(source)
+    if isinstance(folder, Path) and not folder.is_dir():
+        raise typer.BadParameter(f"{source} is no folder; a cluster is for folders, URLs of folders, and --list")
+    if target is None:
+        raise typer.BadParameter("with --engine ray, name the folder or the URL for the results")
+    return plan_anywhere(folder, place_of(target), naming)
+
+
+def process_many(request: Request, plan: Plan[Any], make_engine: Callable[[], Engine], word: str) -> None:
     maps = planned_maps(request, plan.jobs)
     engine, unchecked = make_engine(), list[Path]()
 
@@ -226,7 +244,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
         bar = progress.add_task("images", total=len(plan.jobs))
         finished = 0
 
-        def show(outcome: FileOutcome) -> None:
+        def show(outcome: FileOutcome[Any]) -> None:
             nonlocal finished
             finished += outcome.status != "failed"
             progress.advance(bar)
@@ -256,7 +274,7 @@ def process_many(request: Request, plan: Plan, make_engine: Callable[[], Engine]
     if request.as_json:
         print_json(summary_line(summary, plan.target, len(unchecked) if request.check else None))
     else:
-        standard_output.write_line(plan.target)
+        standard_output.write_line(str(plan.target))
     if unchecked or not summary.complete:
         raise typer.Exit(1)
 
@@ -291,7 +309,7 @@ def read_list(name: str, null: bool) -> list[Path]:
     return [Path(os.fsdecode(line)) for line in lines if line]
 
 
-def summary_text(summary: BatchSummary, word: str) -> str:
+def summary_text(summary: BatchSummary[Any], word: str) -> str:
     parts = [f"{len(summary.done)} of {len(summary.outcomes)} images {word}"]
     if summary.skipped:
         parts.append(f"{len(summary.skipped)} were already")
@@ -300,7 +318,7 @@ def summary_text(summary: BatchSummary, word: str) -> str:
     return f"{', '.join(parts)}, in {summary.seconds:.1f} s{rates if summary.done else ''}"
 
 
-def summary_line(summary: BatchSummary, target: Path, unchecked: int | None = None) -> dict[str, Any]:
+def summary_line(summary: BatchSummary[Any], target: object, unchecked: int | None = None) -> dict[str, Any]:
     """unchecked: how many results could not be checked, None where none was to be."""
     checks = {} if unchecked is None else {"unchecked": unchecked}
     return {"summary": {**summary.as_dict(), **checks, "output": str(target)}}
@@ -323,13 +341,13 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True), redirect_stdout=False)
 
 
-def describe(outcome: FileOutcome) -> str:
+def describe(outcome: FileOutcome[Any]) -> str:
     """The file that failed and why, its name once."""
     source, reason = str(outcome.source), outcome.reason or ""
     return reason if source in reason else f"{source}: {reason}"
 
 
-def notes_of(outcome: FileOutcome) -> list[str]:
+def notes_of(outcome: FileOutcome[Any]) -> list[str]:
     return [f"{outcome.source}: {note}" for note in outcome.notes]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -97,6 +97,14 @@ def restore(
         bool,
         typer.Option("--report", help="Say how each image went through the model, and how far that is from one piece."),
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Who restores many files: this machine, or a Ray cluster, where IN and OUT may be URLs."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Of the cluster.", show_default="RAY_ADDRESS, else one begun on this machine"),
+    ] = None,
 ) -> None:
     """Restore an image file, every image of a folder, or those of a list.
 
@@ -111,27 +119,38 @@ def restore(
     1. A run over many files, or over one that is larger than memory,
     goes on after any stop when the same command is given once more,
     without --again.
+
+    With --engine ray, IN is a folder or its URL, such as s3://bucket/in,
+    and OUT another one; paths are those that all machines of the cluster
+    see.
     """
+    on_cluster = engine == "ray"
+    if on_cluster and (check or batch is not None):
+        raise typer.BadParameter("--check and --batch are for --engine local")
 
     def load() -> Engine:
         from serpent_ir.restoration import Fidelity, Restorer
         from serpent_ir.restoration.fidelity_files import check_file
         from serpent_ir.restoration.restorer import RestorerTransform
 
-        restorer = Restorer(
-            task,
-            model,
-            device,
-            backend,
-            ensemble=ensemble,
-            strength=strength,
-            precision=precision,
-            memory=parse_memory(memory),
-            way=way,
-            tile=tile,
-            overlap=overlap,
-            report=report,
-        )
+        arguments: dict[str, Any] = {
+            "backend": backend,
+            "ensemble": ensemble,
+            "strength": strength,
+            "precision": precision,
+            "memory": parse_memory(memory),
+            "way": way,
+            "tile": tile,
+            "overlap": overlap,
+            "report": report,
+        }
+        restorer = Restorer(task, model, "cpu" if on_cluster else device, **arguments)
+        if on_cluster:
+            from serpent_ir.cli.cluster import cluster_engine
+            from serpent_ir.restoration.portable import portable_restorer
+
+            portable = portable_restorer(task, model, **arguments)
+            return cluster_engine(restorer, portable, device, workers, again, ray_address)
 
         def checked(source: Path, result: Path, map_path: Path) -> Fidelity:
             return check_file(restorer.degradation, source, result, map_path)
@@ -144,5 +163,7 @@ def restore(
 
     given = {"--workers": workers is not None, "--batch": batch is not None, "--again": again}
     for_many = tuple(name for name, is_given in given.items() if is_given)
-    request = Request(source, target, listed, null, overwrite, file_format, quality, depth, as_json, check, for_many)
+    request = Request(
+        source, target, listed, null, overwrite, file_format, quality, depth, as_json, check, for_many, on_cluster
+    )
     process(request, load, "restored")

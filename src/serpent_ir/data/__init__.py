@@ -9,9 +9,9 @@ from serpent_ir.data.load import load_photographs, open_photographs
 from serpent_ir.data.loader import crop_loader
 from serpent_ir.data.photographs import Photograph, Photographs, content_key
 from serpent_ir.data.prepare import Preparation, PreparationReport, prepare_shards
-from serpent_ir.data.remote import shown
 from serpent_ir.data.seeding import derived_seed, generator_for
 from serpent_ir.data.source import PhotographSource
+from serpent_ir.urls import shown
 
 __all__ = [
     "BatchKey",

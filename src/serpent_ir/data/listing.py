@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serpent_ir.data.photographs import Entry, File
-from serpent_ir.data.remote import shown
 from serpent_ir.data.shards import list_shards
 from serpent_ir.data.source import PhotographSource
 from serpent_ir.errors import DataError
 from serpent_ir.files import printable
 from serpent_ir.images import find_images, list_folder
+from serpent_ir.urls import shown
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from typing import Literal
 
 from serpent_ir.data.listing import list_photographs
 from serpent_ir.data.photographs import Entry, Photograph, Photographs
-from serpent_ir.data.remote import shown
 from serpent_ir.data.shards import fetch_shards
 from serpent_ir.data.source import PhotographSource
 from serpent_ir.errors import DataError, ImageReadError
 from serpent_ir.files import printable
+from serpent_ir.urls import shown
 
 log = logging.getLogger(__name__)
 

@@ -27,12 +27,12 @@ from torch import Tensor
 from serpent_ir.data.listing import list_photographs
 from serpent_ir.data.loader import begin_worker, fresh_context
 from serpent_ir.data.photographs import Entry, scale_down, scaled_size
-from serpent_ir.data.remote import is_remote
 from serpent_ir.data.shards import fetch_shards, index_location, locations_of
 from serpent_ir.data.source import PhotographSource
 from serpent_ir.errors import DataError, FileWriteError, ImageReadError, ImageWriteError
 from serpent_ir.files import TEMPORARY_NAMES, printable, replacing
 from serpent_ir.images import content_hash, decode_pixels, encode_pixels
+from serpent_ir.urls import is_remote
 
 FILE_FORMATS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
 IN_FLIGHT = 4

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serpent_ir.data.photographs import Content, Entry
-from serpent_ir.data.remote import fetch, is_remote, shown
+from serpent_ir.data.remote import fetch
 from serpent_ir.errors import DataError, ImageReadError
 from serpent_ir.files import printable
 from serpent_ir.images import IMAGE_SUFFIXES
+from serpent_ir.urls import is_remote, shown
 
 log = logging.getLogger(__name__)
 

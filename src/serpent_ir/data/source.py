@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from serpent_ir.data.remote import shown
 from serpent_ir.errors import DataError
+from serpent_ir.urls import shown
 
 Layout = Literal["auto", "folder", "ffhq", "shards", "paired"]
 Split = Literal["all", "train", "val"]

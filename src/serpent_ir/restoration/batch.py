@@ -6,8 +6,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,11 +20,11 @@ from serpent_ir.files import TEMPORARY_NAMES, leftover_name
 from serpent_ir.free_memory import affordable
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import size_of_file
-from serpent_ir.restoration.journal import journal_of
+from serpent_ir.restoration.journal import Journal, journal_of
 from serpent_ir.restoration.one import Transform
 from serpent_ir.restoration.outcome import BatchSummary, FileOutcome
 from serpent_ir.restoration.pipeline import PIXELS, Flow, Jobs, Pipeline
-from serpent_ir.restoration.plan import Job, Plan
+from serpent_ir.restoration.plan import Job, Place, Plan
 
 log = logging.getLogger(__name__)
 
@@ -70,51 +70,74 @@ def run_batch(
     for name, number in (("workers", workers), ("batch", batch), ("threads", threads)):
         if number < 1:
             raise RangeError(f"{number} {name}", "1 or more")
-    start = time.perf_counter()
     options = options or OutputOptions()
-    decisive = {**(settings or {}), "source": os.path.realpath(plan.source), "output": asdict(options)}
-    outcomes: dict[str, FileOutcome] = {}
-    with nullcontext() if settings is None else journal_of(plan.target, decisive, again) as journal:
 
-        def note(outcome: FileOutcome) -> None:
-            outcomes[outcome.job.name] = outcome
-            if journal is not None and outcome.status != "skipped":
-                journal.record(outcome)
-            if on_outcome is not None:
-                on_outcome(outcome)
-
-        remove_leftovers(plan.jobs)
-        pending = []
-        for job in plan.jobs:
-            if journal is not None and journal.has(job):
-                note(FileOutcome(job, "skipped"))
-            else:
-                pending.append(job)
-        workers = min(workers, len(pending))
-        flow = Flow(options, batch, threads, PIXELS // max(workers, 1))
-        if workers > 1:
+    def work(pending: list[Job], note: Callable[[FileOutcome], None]) -> None:
+        remove_leftovers(job.target for job in plan.jobs)
+        count = min(workers, len(pending))
+        flow = Flow(options, batch, threads, PIXELS // max(count, 1))
+        if count > 1:
             from serpent_ir.restoration.workers import run_workers
 
-            run_workers(pending, transform, flow, workers, max(1, torch.get_num_threads() // workers), note)
+            run_workers(pending, transform, flow, count, max(1, torch.get_num_threads() // count), note)
         else:
             jobs: Jobs = SimpleQueue()
             for job in pending:
                 jobs.put(job)
             jobs.put(None)
             Pipeline(transform, flow, jobs, note).run()
+
+    decisive = decisive_settings(settings or {}, os.path.realpath(plan.source), options)
+    journal = nullcontext() if settings is None else journal_of(plan.target, decisive, again)
+    return run_journaled(plan, journal, work, on_outcome)
+
+
+def decisive_settings(settings: Mapping[str, Any], source: str, options: OutputOptions) -> dict[str, Any]:
+    """All that decides what the results in a folder look like."""
+    return {**settings, "source": source, "output": asdict(options)}
+
+
+def run_journaled(
+    plan: Plan[Place],
+    journal_context: AbstractContextManager[Journal | None],
+    work: Callable[[list[Job[Place]], Callable[[FileOutcome[Place]], None]], None],
+    on_outcome: Callable[[FileOutcome[Place]], None] | None,
+) -> BatchSummary[Place]:
+    """Have `work` do the jobs that the journal does not know as done; it reports each outcome, to one call at a time.
+
+    journal_context: of the target folder; None for a run without a journal.
+    """
+    start = time.perf_counter()
+    outcomes: dict[str, FileOutcome[Place]] = {}
+    with journal_context as journal:
+
+        def note(outcome: FileOutcome[Place]) -> None:
+            outcomes[outcome.job.name] = outcome
+            if journal is not None and outcome.status != "skipped":
+                journal.record(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+
+        pending = []
+        for job in plan.jobs:
+            if journal is not None and journal.has(job):
+                note(FileOutcome(job, "skipped"))
+            else:
+                pending.append(job)
+        work(pending, note)
     in_order = tuple(outcomes[job.name] for job in plan.jobs)
     return BatchSummary(in_order, plan.ignored, time.perf_counter() - start)
 
 
-def remove_leftovers(jobs: tuple[Job, ...]) -> None:
-    """Remove what a run that was killed left half written under the targets of `jobs`."""
+def remove_leftovers(targets: Iterable[Path]) -> None:
+    """Remove what a run that was killed left half written under the names of `targets`."""
     found: dict[Path, set[Path]] = {}
-    for job in jobs:
-        folder = job.target.parent
+    for target in targets:
+        folder = target.parent
         if folder not in found:
             found[folder] = {*folder.glob(TEMPORARY_NAMES)}
         if found[folder]:
-            leftover = leftover_name(job.target)
+            leftover = leftover_name(target)
             if leftover in found[folder]:
                 leftover.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ NAME = ".serpent-journal.jsonl"
 VERSION = 1
 LONGEST_LINE = 1 << 20
 """Bytes; longer ones are read in pieces, which are nothing."""
-SECONDS_BETWEEN_SYNCS = 5.0
 PATIENCE = 5.0
 """Seconds to wait for the remains of a run that was killed."""
 
@@ -41,10 +40,20 @@ class Journal:
     """What is known of the results in `folder`, and what becomes known.
 
     settings: all that decides what a result looks like. Entries of runs with other settings count for nothing.
+    stamp: the size of a source or result, and a number that changes when it does; None where there is none.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], file: io.FileIO | None) -> None:
+    seconds_between_syncs = 5.0
+
+    def __init__(
+        self,
+        folder: Any,
+        settings: Mapping[str, Any],
+        file: io.FileIO | None,
+        stamp: Callable[[Any], tuple[int, int] | None] = stamp_of,
+    ) -> None:
         self.folder, self.settings, self.file = folder, json.loads(json.dumps(settings, default=str)), file
+        self.stamp = stamp
         self.entries: dict[str, Entry] = {}
         self.last_sync = time.monotonic()
 
@@ -78,15 +87,15 @@ class Journal:
             self.file.truncate(0)
         self.write({"journal": VERSION, "settings": self.settings})
 
-    def has(self, job: Job) -> bool:
+    def has(self, job: Job[Any]) -> bool:
         """Whether the result is there, made of the source as it is now."""
         entry = self.entries.get(job.name)
-        if entry is None or stamp_of(job.source) != entry[:2]:
+        if entry is None or self.stamp(job.source) != entry[:2]:
             return False
-        target = stamp_of(job.target)
+        target = self.stamp(job.target)
         return target is not None and (self.name_of(job), target[0]) == entry[2:]
 
-    def record(self, outcome: FileOutcome) -> None:
+    def record(self, outcome: FileOutcome[Any]) -> None:
         size, changed = outcome.stamp or (0, 0)
         line = {"source": outcome.job.name, "size": size, "mtime_ns": changed, "output": self.name_of(outcome.job)}
         if outcome.status == "done":
@@ -94,7 +103,7 @@ class Journal:
         else:
             self.write({**line, "status": outcome.status, "reason": outcome.reason})
 
-    def name_of(self, job: Job) -> str:
+    def name_of(self, job: Job[Any]) -> str:
         return job.target.relative_to(self.folder).as_posix()
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -105,7 +114,7 @@ class Journal:
         with self.as_long_as_it_can_be_written():
             if self.file.write(content) != len(content):
                 raise OSError("the file system is full")
-        if time.monotonic() > self.last_sync + SECONDS_BETWEEN_SYNCS:
+        if time.monotonic() > self.last_sync + self.seconds_between_syncs:
             self.sync()
 
     def sync(self) -> None:
@@ -141,10 +150,17 @@ def entry_of(fields: Mapping[str, Any]) -> Entry | None:
 
 
 @contextmanager
-def journal_of(folder: Path, settings: Mapping[str, Any], again: bool = False) -> Iterator[Journal]:
+def journal_of(
+    folder: Path,
+    settings: Mapping[str, Any],
+    again: bool = False,
+    stamp: Callable[[Any], tuple[int, int] | None] = stamp_of,
+) -> Iterator[Journal]:
     """The journal of an output folder, which is made. Within the block nobody else has it.
 
-    again: believe nothing of what it says. Where it cannot be used, a warning says so, and nothing is recorded.
+    stamp: see `Journal`. again: believe nothing of what it says. Where it cannot be used, a warning says so, and
+    nothing is recorded.
+
     Raises FileWriteError when the folder cannot be made, or another run writes into it.
     """
     path = folder / NAME
@@ -163,7 +179,7 @@ def journal_of(folder: Path, settings: Mapping[str, Any], again: bool = False) -
             raise FileWriteError(f"another run writes into {folder}", "a folder of its own for each run") from error
         except OSError as error:
             log.warning("%s cannot be used (%s): this run cannot be continued later", path, error)
-        journal = Journal(folder, settings, file)
+        journal = Journal(folder, settings, file, stamp)
         journal.begin(again or not journal.read())
         try:
             yield journal

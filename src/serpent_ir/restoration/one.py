@@ -66,10 +66,12 @@ def transform_content(
     return encode_picture(result, suffix, options), result.notes
 
 
-def transform_file(job: Job, transform: Transform, options: OutputOptions | None = None) -> FileOutcome:
+def transform_file(
+    job: Job, transform: Transform, options: OutputOptions | None = None, alone: bool = False
+) -> FileOutcome:
     """Read the source of `job`, apply `transform`, write its target, whose suffix decides the format.
 
-    Raises ImageReadError, RestorationError, ImageWriteError.
+    alone: see `replacing`. Raises ImageReadError, RestorationError, ImageWriteError.
     """
     start = time.perf_counter()
     height, width = size_of_file(job.source)
@@ -81,7 +83,7 @@ def transform_file(job: Job, transform: Transform, options: OutputOptions | None
     read = time.perf_counter()
     result = transformed(transform, [picture], [job.name])[0]
     computed = time.perf_counter()
-    written = write_picture(result, job.target, options or OutputOptions())
+    written = write_picture(result, job.target, options or OutputOptions(), alone)
     seconds = Seconds(read - start, computed - read, time.perf_counter() - computed)
     return FileOutcome(job, "done", None, picture.width, picture.height, result.notes, seconds, written=written)
 
@@ -95,12 +97,17 @@ def transformed(transform: Transform, pictures: Sequence[Picture], names: Sequen
 
 def write_picture(picture: Picture, target: Path, options: OutputOptions, alone: bool = False) -> int:
     """Write the file whose suffix decides the format, see `write_result`; returns its size. Raises ImageWriteError."""
-    try:
-        content = encode_picture(picture, target.suffix.lower(), options)
-    except ImageWriteError as error:
-        raise ImageWriteError(f"{target} cannot be written: {error.came}", error.expected, error.remedy) from error
+    content = encoded(picture, target.suffix, options, str(target))
     write_result(content, target, alone)
     return len(content)
+
+
+def encoded(picture: Picture, suffix: str, options: OutputOptions, name: str) -> bytes:
+    """What is to be written to the file called `name`. Raises ImageWriteError."""
+    try:
+        return encode_picture(picture, suffix.lower(), options)
+    except ImageWriteError as error:
+        raise ImageWriteError(f"{name} cannot be written: {error.came}", error.expected, error.remedy) from error
 
 
 def write_result(content: bytes, target: Path, alone: bool = False) -> None:

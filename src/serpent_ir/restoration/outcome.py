@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
-from serpent_ir.restoration.plan import Job
+from serpent_ir.restoration.plan import Job, Place
 
 MEGA = 1e6
 
@@ -25,7 +24,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class FileOutcome:
+class FileOutcome(Generic[Place]):
     """What became of one file.
 
     status: "done": written to `target`; "skipped": an earlier run did it; "failed": left out for `reason`.
@@ -33,7 +32,7 @@ class FileOutcome:
     stamp: size and time of change (ns) of the source before it was read. written: bytes of the target.
     """
 
-    job: Job
+    job: Job[Place]
     status: Literal["done", "skipped", "failed"]
     reason: str | None = None
     width: int = 0
@@ -44,11 +43,11 @@ class FileOutcome:
     written: int = 0
 
     @property
-    def source(self) -> Path:
+    def source(self) -> Place:
         return self.job.source
 
     @property
-    def target(self) -> Path:
+    def target(self) -> Place:
         return self.job.target
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,27 +65,27 @@ class FileOutcome:
 
 
 @dataclass(frozen=True)
-class BatchSummary:
+class BatchSummary(Generic[Place]):
     """What became of every image of a folder or list, in the order of the plan, and how many seconds it took in all.
 
     ignored: the files whose name is not that of an image; a folder is done completely when there are none.
     """
 
-    outcomes: tuple[FileOutcome, ...]
-    ignored: tuple[Path, ...]
+    outcomes: tuple[FileOutcome[Place], ...]
+    ignored: tuple[Place, ...]
     seconds: float
 
     @property
-    def done(self) -> list[FileOutcome]:
+    def done(self) -> list[FileOutcome[Place]]:
         return [outcome for outcome in self.outcomes if outcome.status == "done"]
 
     @property
-    def skipped(self) -> list[FileOutcome]:
+    def skipped(self) -> list[FileOutcome[Place]]:
         """Those that an earlier run did."""
         return [outcome for outcome in self.outcomes if outcome.status == "skipped"]
 
     @property
-    def failed(self) -> list[FileOutcome]:
+    def failed(self) -> list[FileOutcome[Place]]:
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
     @property

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
+
+from typing_extensions import TypeVar
 
 from serpent_ir.errors import DataError, ImageWriteError
 from serpent_ir.images import WRITABLE_SUFFIXES, lies_in, list_folder
 from serpent_ir.images.read import check_signature
 from serpent_ir.images.write import check_writable_suffix
 
+Place = TypeVar("Place", default=Path, covariant=True)
+"""Where a file lies: a Path, or with a cluster also what is behind a URL (remote_files.py)."""
+
+Source = TypeVar("Source")
+
 SPELLINGS = {".jpeg": ".jpg", ".tif": ".tiff"}
 """Suffixes that stand for the same format."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[Place]):
     """One file to read and one to write. name: the path below the plan's source, with forward slashes."""
 
-    source: Path
-    target: Path
+    source: Place
+    target: Place
     name: str
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[Place]):
     """What is to be done for many files; targets are distinct, and none of them is a source.
 
     source: the folder that all sources lie in; target: the folder that all results lie in. ignored: files in `source`
     whose names are not those of images, which are left alone.
     """
 
-    source: Path
-    target: Path
-    jobs: tuple[Job, ...]
-    ignored: tuple[Path, ...] = ()
+    source: Place
+    target: Place
+    jobs: tuple[Job[Place], ...]
+    ignored: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,15 @@ def plan_folder(source: Path, target: Path, naming: Naming | None = None) -> Pla
         raise ImageWriteError(f"{target} lies in the input folder {source}", "a folder outside of it for the output")
     content = list_folder(source)
     if not content.images:
-        raise DataError(
-            f"{source} holds no image among {len(content.others)} files",
-            "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF",
-        )
+        raise no_image_in(source, len(content.others))
     paths = {path: path.relative_to(source) for path in content.images}
     return Plan(source, target, jobs_of(paths, target, naming or Naming()), tuple(content.others))
+
+
+def no_image_in(folder: object, others: int) -> DataError:
+    return DataError(
+        f"{folder} holds no image among {others} files", "files of the kinds PNG, JPEG, TIFF, WebP, GIF or AVIF"
+    )
 
 
 def plan_list(sources: Sequence[Path], target: Path, naming: Naming | None = None) -> Plan:
@@ -144,12 +155,23 @@ def plan_list(sources: Sequence[Path], target: Path, naming: Naming | None = Non
 
 
 def jobs_of(paths: dict[Path, Path], target: Path, naming: Naming) -> tuple[Job, ...]:
-    """paths: each source and its path below the folder of all. Names that are kept go before those that change.
+    """paths: each source and its path below the folder of all.
 
     Raises ImageWriteError when `target` is a file, or when an output is an input, be it under another name.
     """
     if target.exists() and not target.is_dir():
         raise ImageWriteError(f"{target} is a file", "a folder for the results")
+    results = distinct_results(paths, naming)
+    jobs = tuple(Job(source, target / results[source], path.as_posix()) for source, path in paths.items())
+    inputs = identities(job.source for job in jobs)
+    overwritten = sorted(path for file, path in identities(job.target for job in jobs).items() if file in inputs)
+    if overwritten:
+        raise ImageWriteError(f"{overwritten[0]} would be both input and output", "a folder elsewhere for the output")
+    return jobs
+
+
+def distinct_results(paths: Mapping[Source, Path], naming: Naming) -> dict[Source, Path]:
+    """The path of each result below the folder of all. Names that are kept go before those that change."""
     results = {source: naming.result(path) for source, path in paths.items()}
     taken = {spelled(path) for source, path in results.items() if path == paths[source]}
     for source, path in paths.items():
@@ -159,12 +181,7 @@ def jobs_of(paths: dict[Path, Path], target: Path, naming: Naming) -> tuple[Job,
             while spelled(results[source]) in taken:
                 results[source] = naming.added(results[source])
             taken.add(spelled(results[source]))
-    jobs = tuple(Job(source, target / results[source], path.as_posix()) for source, path in paths.items())
-    inputs = identities(job.source for job in jobs)
-    overwritten = sorted(path for file, path in identities(job.target for job in jobs).items() if file in inputs)
-    if overwritten:
-        raise ImageWriteError(f"{overwritten[0]} would be both input and output", "a folder elsewhere for the output")
-    return jobs
+    return results
 
 
 def spelled(path: Path) -> str:

@@ -49,6 +49,15 @@ class Defect:
     error: SerpentError | None
     traceback: str
 
+    @classmethod
+    def of(cls, error: BaseException) -> Defect:
+        """Of an error that is being handled."""
+        return cls(error if isinstance(error, SerpentError) else None, traceback.format_exc())
+
+    def as_error(self) -> Exception:
+        """To be raised in the main process."""
+        return self.error or RuntimeError(f"in a worker process:\n{self.traceback}")
+
 
 # -- in the worker -------------------------------------------------------------------------------------------------
 
@@ -72,7 +81,7 @@ def work(connection: Connection, transform: Transform, flow: Flow, threads: int)
     except BrokenPipeError:  # the parent is gone
         pass
     except BaseException as error:
-        connection.send(Defect(error if isinstance(error, SerpentError) else None, traceback.format_exc()))
+        connection.send(Defect.of(error))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -155,7 +164,7 @@ class Crew:
         except (EOFError, OSError):
             return False
         if isinstance(message, Defect):
-            raise message.error or RuntimeError(f"in a worker process:\n{message.traceback}")
+            raise message.as_error()
         if isinstance(message, FileOutcome):
             del worker.in_hand[message.job.name]
             self.report(message)
