@@ -23,8 +23,8 @@ BYTES_PER_PIXEL = 300
 
 
 def plan_maps(pairs: Sequence[tuple[Path, Path]]) -> dict[Path, Path]:
-    """Output -> its map, for all (input, output): `<stem>-fidelity.png` beside it, `a.jpg-fidelity.png` where the map of
-    another output would have the first name, also on file systems that do not tell A from a.
+    """Output -> its map, for all (input, output): `<stem>-fidelity.png` beside it, `a.jpg-fidelity.png` where the map
+    of another output would have the first name, also on file systems that do not tell A from a.
 
     Raises ImageWriteError when an output is its input, which is then gone when it is needed, or when a map would
     replace an input or an output.
