@@ -36,12 +36,14 @@ def invert(pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
 
 
 class Troubled:
-    """`invert` that, for files of certain names, takes 50 ms, ends its process, fails, or is wrong."""
+    """`invert` that, for files of certain names, takes 50 ms, does not end, ends its process, fails, or is wrong."""
 
     def __call__(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:
         for name in names:
             if name.startswith("slow"):
                 time.sleep(0.05)
+            if name.startswith("wait"):
+                time.sleep(600)
             if name.startswith("exit"):
                 os._exit(7)
             if name.startswith("kill"):

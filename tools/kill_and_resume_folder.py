@@ -22,10 +22,10 @@ import torch
 
 from serpent_ir.images import Picture, write_image
 from serpent_ir.models import create_model, save_model
+from serpent_ir.restoration.journal import NAME as JOURNAL
 
 TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,), "directions": 1}
 COMMAND = (sys.executable, "-c", "from serpent_ir.cli.main import main; main()", "restore")
-JOURNAL = ".serpent-journal.jsonl"
 
 
 def make_images(folder: Path, count: int) -> None:

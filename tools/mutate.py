@@ -28,10 +28,10 @@ import torch
 from serpent_ir.errors import ImageReadError
 from serpent_ir.images import read_image
 from serpent_ir.models import create_model, save_model
+from serpent_ir.restoration.journal import NAME as JOURNAL
 
 TINY = {"embed_channels": 6, "depths_down": (1,), "depth_bottleneck": 1, "depths_up": (0,), "directions": 1}
 COMMAND = (sys.executable, "-c", "from serpent_ir.cli.main import main; main()", "restore")
-JOURNAL = ".serpent-journal.jsonl"
 FORMATS = {
     ".png": (8, 16),
     ".jpg": (8,),

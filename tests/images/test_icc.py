@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from serpent_ir.images.icc import CURVE_POINTS, curve_of, parse_profile
-from serpent_ir.images.working_space import Conversion, Unconverted, conversion_of, srgb_coded, srgb_light
+from serpent_ir.images.working_space import Conversion, Unconverted, conversion_of
 
 STEPS = np.linspace(0, 1, CURVE_POINTS)
 
@@ -45,7 +45,6 @@ def test_a_curve_and_its_inverse_beyond_zero_and_one(tag: bytes) -> None:
     values = np.linspace(-2, 3, 100001)
     assert np.abs(curve.coded(curve.light(values)) - values).max() < 1e-6
     assert (np.diff(curve.light(values)) > 0).all()
-    np.testing.assert_allclose(srgb_coded(srgb_light(values)), values, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(

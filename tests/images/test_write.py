@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -24,13 +25,22 @@ def test_failure_while_saving_leaves_the_old_file_and_no_other(tmp_path: Path, m
     write_image(Picture(PIXELS), path)
     old = path.read_bytes()
 
-    def half_then_fail(image: pyvips.Image, target: pyvips.Target) -> None:
-        next(tmp_path.glob(".*")).write_bytes(b"half")
-        raise pyvips.Error("cannot save", "no space left on device")
+    def half_then_fail(temporary: Path, content: bytes) -> None:
+        with temporary.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pyvips.Image, "pngsave_target", half_then_fail, raising=False)
-    with pytest.raises(ImageWriteError, match=r"picture\.png cannot be written"):
-        write_image(Picture(PIXELS * 0.5), path)
+    def fail(image: pyvips.Image, target: pyvips.Target) -> None:
+        raise pyvips.Error("cannot save", "out of order")
+
+    for place, name, failing, reason in (
+        (Path, "write_bytes", half_then_fail, r"No space left on device"),
+        (pyvips.Image, "pngsave_target", fail, "out of order"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, failing, raising=False)
+            with pytest.raises(ImageWriteError, match=rf"picture\.png cannot be written.*{reason}"):
+                write_image(Picture(PIXELS * 0.5), path)
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["picture.png"]
 

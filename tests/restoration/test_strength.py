@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from serpent_ir.errors import RangeError
-from serpent_ir.restoration.linear_light import from_linear, to_linear
+from serpent_ir.images.linear_light import from_linear, to_linear
 from serpent_ir.restoration.strength import blended
 
 BEFORE, AFTER = torch.rand(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 1.5 - 0.25

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.pictures import progress_bar, say, say_ignored
 from serpent_ir.files import printable
 
@@ -93,7 +94,7 @@ def prepare(
     for problem in report.problems:
         say(f"  {problem}")
     say_ignored(report.others)
-    typer.echo(printable(out / shard_notation(count)))
+    standard_output.write_line(printable(out / shard_notation(count)))
     if not report.complete:
         raise typer.Exit(1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.options import TaskOptions, parse_options
 from serpent_ir.cli.pictures import progress_bar, say, say_ignored
 from serpent_ir.files import printable
@@ -125,8 +126,10 @@ def evaluate(
 
     print_evaluation(evaluation, per_image)
     write_report(evaluation, out, gallery)
-    typer.echo(f"a page to look at: {printable(out / 'index.html')}")
-    typer.echo(f"all values: {printable(out / 'evaluation.json')}; tables: table.md, table.tex, images.csv beside it")
+    standard_output.write_line(f"a page to look at: {printable(out / 'index.html')}")
+    standard_output.write_line(
+        f"all values: {printable(out / 'evaluation.json')}; tables: table.md, table.tex, images.csv beside it"
+    )
     if evaluation.failed:
         say(f"{len(evaluation.failed)} of {len(evaluation.failed) + len(evaluation.images)} images skipped")
     say_ignored(evaluation.ignored)

@@ -177,7 +177,8 @@ def process_file(
 def process_stream(request: Request, make_engine: Callable[[], Engine], naming: Naming) -> None:
     """One image from standard input or to standard output, or both; without a target, to standard output."""
     from serpent_ir.images import read_content, suffix_of_content
-    from serpent_ir.restoration.one import transform_content, write_result
+    from serpent_ir.images.write import write_result
+    from serpent_ir.restoration.one import transform_content
     from serpent_ir.restoration.plan import check_target
 
     if request.check:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.pictures import say
 from serpent_ir.files import printable
 
@@ -144,11 +145,11 @@ def profile(
         console = Console(width=WIDTH_OF_A_FILE)
     for part in report(content.machine, results):
         console.print(part)
-    typer.echo()
-    typer.echo(f"all values: {printable(out)}")
+    standard_output.write_line("")
+    standard_output.write_line(f"all values: {printable(out)}")
     if figures is not None:
         for path in draw(content.as_json(), figures):
-            typer.echo(f"figure:     {printable(path)}")
+            standard_output.write_line(f"figure:     {printable(path)}")
     failures = [result for result in results if result.status == Status.FAILED]
     if failures:
         say(f"{len(failures)} of {len(results)} failed; the same command tries them again")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.pictures import say
 from serpent_ir.files import printable
 
@@ -88,9 +89,9 @@ def reproduce(
         console = Console(width=WIDTH_OF_A_FILE)
     for part in on_terminal(chosen, to_show()):
         console.print(part)
-    typer.echo()
+    standard_output.write_line("")
     for file in files:
-        typer.echo(printable(file))
+        standard_output.write_line(printable(file))
     failures = [found for found in results_of(chosen, out) if found.row in rows and not found.is_done]
     if failures:
         say(f"{len(failures)} of {len(rows)} rows are not done; the same command tries again")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from serpent_ir.images.icc import Profile, parse_profile
+from serpent_ir.images.linear_light import from_linear, to_linear
 
 LIKE_SRGB = 2 / 255
 """A profile whose colours differ from those of sRGB by no more than this, in coded values, counts as sRGB."""
@@ -41,7 +42,7 @@ class Conversion:
 
         def convert(values: np.ndarray) -> np.ndarray:
             light = np.stack([curve.light(one) for curve, one in zip(curves, values, strict=True)])
-            return srgb_coded(matrix @ light)
+            return from_linear(torch.from_numpy(matrix @ light)).numpy()
 
         return piece_by_piece(convert, coded)
 
@@ -51,7 +52,7 @@ class Conversion:
         curves, matrix = self.profile.curves, np.linalg.inv(self.profile.matrix)
 
         def convert(values: np.ndarray) -> np.ndarray:
-            light = matrix @ srgb_light(values)
+            light = matrix @ to_linear(torch.from_numpy(values)).numpy()
             return np.stack([curve.coded(one) for curve, one in zip(curves, light, strict=True)])
 
         return piece_by_piece(convert, pixels)
@@ -73,18 +74,6 @@ def conversion_of(content: bytes, channels: int) -> Conversion | Unconverted:
     lattice = torch.stack(torch.meshgrid(*[steps] * channels, indexing="ij")).reshape(channels, 1, -1)
     difference = (conversion.to_srgb(lattice) - lattice).abs().max().item()
     return Unconverted.SRGB if difference <= LIKE_SRGB else conversion
-
-
-def srgb_light(coded: np.ndarray) -> np.ndarray:
-    """sRGB's curve (IEC 61966-2-1), float64; of a negative number it is minus that of the positive one."""
-    size = np.abs(coded)
-    return np.copysign(np.where(size <= 0.04045, size / 12.92, ((size + 0.055) / 1.055) ** 2.4), coded)
-
-
-def srgb_coded(light: np.ndarray) -> np.ndarray:
-    """The inverse of `srgb_light`."""
-    size = np.abs(light)
-    return np.copysign(np.where(size <= 0.0031308, size * 12.92, 1.055 * size ** (1 / 2.4) - 0.055), light)
 
 
 def piece_by_piece(convert: Callable[[np.ndarray], np.ndarray], values: Tensor) -> Tensor:

@@ -54,14 +54,30 @@ def write_image(picture: Picture, path: str | Path, options: OutputOptions | Non
     not finite, a JPEG would lose an alpha channel that is not fully opaque, memory does not suffice, or the file cannot
     be written.
     """
-    path, options = Path(path), options or OutputOptions()
-    suffix = suffix_of(path, options)
+    write_picture(picture, Path(path), options or OutputOptions())
+
+
+def write_picture(picture: Picture, path: Path, options: OutputOptions, alone: bool = False) -> int:
+    """`write_image` that returns the size of the file. alone: see `replacing`. Raises ImageWriteError."""
+    content = encoded(picture, suffix_of(path, options), options, str(path))
+    write_result(content, path, alone)
+    return len(content)
+
+
+def encoded(picture: Picture, suffix: str, options: OutputOptions, name: str) -> bytes:
+    """What is to be written to the file called `name`. Raises ImageWriteError."""
+    try:
+        return encode_picture(picture, suffix.lower(), options)
+    except ImageWriteError as error:
+        raise ImageWriteError(f"{name} cannot be written: {error.came}", error.expected, error.remedy) from error
+
+
+def write_result(content: bytes, path: Path, alone: bool = False) -> None:
+    """Write the file whole or not at all; missing folders are made. alone: see `replacing`. Raises ImageWriteError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(encode_picture(picture, suffix, options))
-    except ImageWriteError as error:
-        raise ImageWriteError(f"{path} cannot be written: {error.came}", error.expected, error.remedy) from error
+        with replacing(path, alone) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise ImageWriteError(f"{path} cannot be written ({error.strerror})") from error
 

@@ -22,15 +22,14 @@ import torch
 
 from serpent_ir.errors import DeviceError, RestorationError
 from serpent_ir.images import OutputOptions, decode_picture, image_size, read_content
+from serpent_ir.images.write import encoded, write_result
 from serpent_ir.restoration.batch import decisive_settings, remove_leftovers, run_journaled
 from serpent_ir.restoration.journal import journal_of
 from serpent_ir.restoration.one import (
     Transform,
-    encoded,
     goes_by_rows,
     transform_file,
     transformed,
-    write_result,
 )
 from serpent_ir.restoration.outcome import BatchSummary, FileOutcome, Seconds
 from serpent_ir.restoration.pipeline import FILE_ERRORS

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeGuard, runtime_checkable
 
-from serpent_ir.errors import ImageWriteError, RestorationError, out_of_memory_as
-from serpent_ir.files import replacing
+from serpent_ir.errors import RestorationError, out_of_memory_as
 from serpent_ir.images import OutputOptions, Picture, decode_picture, encode_picture, read_content
 from serpent_ir.images.large import size_of_file
+from serpent_ir.images.write import write_picture
 from serpent_ir.restoration.outcome import FileOutcome, Seconds
 from serpent_ir.restoration.plan import Job
 
@@ -93,28 +93,3 @@ def transformed(transform: Transform, pictures: Sequence[Picture], names: Sequen
     size = f"{pictures[0].width} x {pictures[0].height}"
     with out_of_memory_as(RestorationError, f"{names[0]}: there is not enough memory for {size}"):
         return transform(pictures, names)
-
-
-def write_picture(picture: Picture, target: Path, options: OutputOptions, alone: bool = False) -> int:
-    """Write the file whose suffix decides the format, see `write_result`; returns its size. Raises ImageWriteError."""
-    content = encoded(picture, target.suffix, options, str(target))
-    write_result(content, target, alone)
-    return len(content)
-
-
-def encoded(picture: Picture, suffix: str, options: OutputOptions, name: str) -> bytes:
-    """What is to be written to the file called `name`. Raises ImageWriteError."""
-    try:
-        return encode_picture(picture, suffix.lower(), options)
-    except ImageWriteError as error:
-        raise ImageWriteError(f"{name} cannot be written: {error.came}", error.expected, error.remedy) from error
-
-
-def write_result(content: bytes, target: Path, alone: bool = False) -> None:
-    """Write the file whole or not at all; missing folders are made. alone: see `replacing`. Raises ImageWriteError."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target, alone) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise ImageWriteError(f"{target} cannot be written ({error.strerror})") from error

@@ -19,7 +19,8 @@ from typing import TypeAlias
 from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError
 from serpent_ir.images import OutputOptions, Picture, decode_picture, read_content
 from serpent_ir.images.large import size_of_file
-from serpent_ir.restoration.one import LargeTransform, Transform, goes_by_rows, transformed, write_picture
+from serpent_ir.images.write import write_picture
+from serpent_ir.restoration.one import LargeTransform, Transform, goes_by_rows, transformed
 from serpent_ir.restoration.outcome import FileOutcome
 from serpent_ir.restoration.plan import Job
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from serpent_ir.errors import RangeError
-from serpent_ir.restoration.linear_light import from_linear, to_linear
 
 
 def check_strength(strength: float) -> None:
@@ -24,4 +23,6 @@ def blended(before: Tensor, after: Tensor, strength: float) -> Tensor:
     check_strength(strength)
     if strength in (0, 1):
         return after if strength == 1 else before
+    from serpent_ir.images.linear_light import from_linear, to_linear
+
     return from_linear(to_linear(before).lerp(to_linear(after), strength))
