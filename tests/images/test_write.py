@@ -206,3 +206,11 @@ def test_equal_pictures_give_equal_bytes() -> None:
     program = [sys.executable, str(Path(__file__).parent.parent / "written_files.py")]
     other = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
     assert first == digests() == other and len(set(first)) > 10
+    before = pyvips.vips_lib.vips_concurrency_get()
+    try:
+        for threads in (1, 3):  # of libvips, as worker processes have them
+            pyvips.vips_lib.vips_concurrency_set(threads)
+            assert digests() == first
+            assert pyvips.vips_lib.vips_concurrency_get() == threads
+    finally:
+        pyvips.vips_lib.vips_concurrency_set(before)

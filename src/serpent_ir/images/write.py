@@ -31,6 +31,9 @@ LARGEST_CLASSIC_TIFF = 3_900_000_000
 AVIF_EFFORT = 2
 """0 to 9; the usual 4 takes four to eight times as long for files that are 2 % smaller at best."""
 
+AVIF_THREADS = 4
+"""Of the encoder: with one, it writes other bytes than with several."""
+
 
 def write_image(picture: Picture, path: str | Path, options: OutputOptions | None = None) -> None:
     """Write `picture` in the format that the suffix of `path` names; without loss in all but JPEG.
@@ -153,7 +156,12 @@ def save_webp(image: pyvips.Image, target: pyvips.Target, quality: int | None) -
 def save_avif(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
     strength = {"lossless": True} if quality is None else {"Q": quality, "subsample_mode": "off"}
     bits = 8 if image.format == "uchar" else 12
-    image.heifsave_target(target, compression="av1", bitdepth=bits, effort=AVIF_EFFORT, **strength)
+    before = pyvips.vips_lib.vips_concurrency_get()
+    pyvips.vips_lib.vips_concurrency_set(AVIF_THREADS)
+    try:
+        image.heifsave_target(target, compression="av1", bitdepth=bits, effort=AVIF_EFFORT, **strength)
+    finally:
+        pyvips.vips_lib.vips_concurrency_set(before)
 
 
 @dataclass(frozen=True)
