@@ -40,6 +40,7 @@ from serpent_ir.machine import describe_machine, seconds_of_others
 from serpent_ir.models import create_model, save_model
 from serpent_ir.python_process import command_of
 from serpent_ir.restoration import Restorer
+from serpent_ir.restoration.evaluation import BYTES_OF_RESULT
 
 NAME = "large_images"
 SEAMS = "seams"
@@ -48,6 +49,8 @@ SIZES = (512, 2048, 8192, 20000)
 WEIGHTS = {"deblur": "deblur", "denoise": "denoise", "photo": "photo"}
 SIDE = 2048
 LEVEL = 1 / 255
+SHARE_FOR_BANDS = 0.6
+"""Of what one piece was seen to take: bands have to do with it."""
 BUDGET = 900_000_000
 
 
@@ -86,7 +89,8 @@ def seams(paths: list[Path]) -> dict[str, Any]:
 
 def one_image(task: str, image: Tensor) -> dict[str, Any]:
     whole, result = passed(Restorer(task, device="cpu", way="whole"), image)
-    bands, in_bands = passed(Restorer(task, device="cpu", way="bands"), image)
+    budget = int(whole["peak_bytes"] * SHARE_FOR_BANDS) + BYTES_OF_RESULT * SIDE**2
+    bands, in_bands = passed(Restorer(task, device="cpu", way="bands", memory=budget), image)
     ways = {"whole": whole, "bands": {**bands, **differences(in_bands, result)}}
     equal = Restorer(task, device="cpu").planner
     tile = max(size for size in range(256, SIDE, 64) if equal._estimate(size, size) <= bands["peak_bytes"])
