@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -208,6 +209,37 @@ def test_how_many_workers_there_are_and_what_each_takes(
             cluster.staff_of(ray, jobs, workers, device)
     else:
         assert cluster.staff_of(ray, jobs, workers, device) == expected
+
+
+def test_an_address_where_nobody_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "{}:{}".format(*server.getsockname())
+        ray_session.check_reachable(address)
+    with pytest.raises(RestorationError, match=rf"cluster at '{address}' cannot be used \(.*refused"):
+        ray_session.check_reachable(address)
+    for other in ("local", "auto", "ray://head:10001", ":6379"):
+        ray_session.check_reachable(other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["in/a.png", "out"], "in/a.png is no folder"),
+        (["-", "out"], "- is no folder"),
+        (["in"], "name the folder or the URL for the results"),
+        (["in", "out", "--check"], "--check and --batch are for --engine local"),
+        (["s3://bucket/out", "--list", "list.txt"], "s3://bucket/out is a URL; those are for --engine ray, without"),
+        (["in", "s3://bucket/out", "--engine", "local"], "s3://bucket/out is a URL; those are for --engine ray"),
+    ],
+)
+def test_what_is_not_for_a_cluster(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("in/a.png"))
+    run = CliRunner().invoke(app, ["restore", "--engine", "ray", *arguments])
+    text = " ".join(run.stderr.replace("│", " ").split())
+    assert run.exit_code == 2 and message in text and os.listdir() == ["in"]
 
 
 @pytest.mark.parametrize("missing", ["ray", "pyarrow"])

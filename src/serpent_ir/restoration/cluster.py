@@ -42,8 +42,8 @@ from serpent_ir.restoration.workers import Defect
 
 DEATHS = 2
 """Of workers with one file in hand, after which it is left out; also of one that loads the model."""
-MOST_BLOCKS = 10_000
-"""Files that Ray Data knows one by one; where there are more, several go together."""
+MOST_BLOCKS = 2000
+"""Files that Ray Data knows one by one, at 2 ms each before the work begins; of more, several go together."""
 FILES_IN_HAND = 2
 """Of a worker: the one that it works on, and the next."""
 
