@@ -129,12 +129,14 @@ def test_modules_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from files_of_a_batch import Troubled
 from serpent_ir.restoration.batch import run_batch
 from serpent_ir.restoration.plan import plan_folder
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 source, target, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 show = lambda outcome: print(outcome.status, flush=True)
 run_batch(plan_folder(source, target), Troubled(), settings={}, workers=workers, on_outcome=show)
