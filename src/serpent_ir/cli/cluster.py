@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from serpent_ir.cli import standard_output
 from serpent_ir.cli.pictures import Engine, say
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def cluster_engine(
     check_extra()
 
     def run(plan: Plan[Any], show: Callable[[FileOutcome[Any]], None], options: OutputOptions) -> BatchSummary[Any]:
-        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        with standard_output.ours_alone():  # Ray prints which workers died
             return run_on_cluster(
                 plan,
                 portable,
