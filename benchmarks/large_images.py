@@ -146,7 +146,7 @@ def size_of(model: str, side: int, paths: list[Path], scratch: Path) -> dict[str
         "processor_seconds": usage.ru_utime + usage.ru_stime,
         "peak_resident_bytes": usage.ru_maxrss * 1024,
         "memory_asked_for": BUDGET if budget else None,
-        "seconds_of_others": None if now is None or others is None else now - others - usage.ru_utime - usage.ru_stime,
+        "seconds_of_others": None if now is None or others is None else now - others,
         "machine": describe_machine(),
     }
 
