@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0, help="that one file may take")
+    parser.add_argument("--limit", type=float, default=1200.0, help="seconds that the run may take; then it hangs")
     parser.add_argument("--seed", type=int, default=0, help="of the damages")
     parser.add_argument("--folder", type=Path, default=None, help="for everything; a new temporary one by default")
     options = parser.parse_args()
@@ -121,7 +122,12 @@ def main() -> None:
 
     arguments = [source, target, "--model", weights, "--workers", options.workers, "--device", "cpu", "--json"]
     with (folder / "log").open("wb") as log:
-        run = subprocess.run([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=log)
+        try:
+            run = subprocess.run(
+                [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=log, timeout=options.limit
+            )
+        except subprocess.TimeoutExpired:
+            sys.exit(f"hangs: it had not ended after {options.limit:g} s; see {folder / 'log'}")
     *lines, _ = [json.loads(line) for line in run.stdout.splitlines()] or [None]
     done = {Path(line["output"]) for line in lines if line["status"] == "done"}
     failed = [line for line in lines if line["status"] == "failed"]

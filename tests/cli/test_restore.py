@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,13 +129,13 @@ def test_interrupted(tmp_path: Path, folder: Path, weights: str, monkeypatch: py
     """Ctrl-C during the second image: the first result stays, nothing is left of the second."""
     calls: list[Tensor] = []
 
-    def second_time_interrupted(self: Restorer, image: Tensor) -> Tensor:
+    def second_time_interrupted(self: Restorer, image: Tensor, factor: int) -> Tensor:
         calls.append(image)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return image
 
-    monkeypatch.setattr(Restorer, "__call__", second_time_interrupted)
+    monkeypatch.setattr(Restorer, "_restored", second_time_interrupted)
     result = run(folder, tmp_path / "out", "--model", weights)
     assert result.exit_code == 130
     assert "1 of 4 images were done" in result.stderr and result.stdout == ""
@@ -360,6 +361,27 @@ def test_standard_output_that_cannot_be_written(folder: Path, monkeypatch: pytes
             standard_output.write_line(folder)
 
 
+def test_standard_input_that_is_the_output_or_closed(
+    folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def status(*arguments: object) -> object:
+        with pytest.raises(SystemExit) as end:
+            app(["restore", *map(str, arguments), "--model", tiny, "--device", "cpu"])
+        return end.value.code
+
+    photo = folder / "a.png"
+    before = photo.read_bytes()
+    for extra, expected in (([], 2), (["--overwrite"], 0)):
+        with photo.open("rb") as source, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", SimpleNamespace(buffer=source, fileno=source.fileno))
+            assert status("-", photo, *extra) == expected
+        assert (photo.read_bytes() == before) == (expected == 2)
+        assert ("a.png is the input itself" in capsys.readouterr().err) == (expected == 2)
+    monkeypatch.setattr(sys, "stdin", None)
+    for arguments in (("-", "-"), (folder / "out", "--list", "-")):
+        assert status(*arguments) == 2 and "standard input is closed" in capsys.readouterr().err
+
+
 def test_where_results_without_a_name_go(tmp_path: Path, folder: Path, tiny: str) -> None:
     """Beside a link, not what it leads to; in a folder that is to be made; of a list with a byte order mark."""
     (tmp_path / "links").mkdir()
@@ -397,6 +419,8 @@ def test_arguments_that_do_not_go_together(tmp_path: Path, folder: Path) -> None
         ((folder / "a.png", "--workers", "2", "--again"), "--workers, --again: for many files"),
         (("-", "--batch", "2"), "--batch: for many files"),
         (("/",), "has nothing beside it"),
+        ((folder, tmp_path / "out", "--overwrite"), "--overwrite is for a single file"),
+        ((folder / "a.png", "--ray-address", "10.0.0.1:6379"), "--ray-address is for --engine ray"),
     ):
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (2, "") and reason in result.stderr, result.output

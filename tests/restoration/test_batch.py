@@ -95,7 +95,7 @@ def test_a_failing_transform_is_counted_but_a_programming_error_ends_the_run(fol
     assert threading.active_count() == threads
 
 
-@pytest.mark.parametrize("where", ["read_content", "write_picture", "on_outcome"])
+@pytest.mark.parametrize("where", ["read_content", "write_target", "on_outcome"])
 def test_a_defect_in_a_thread_ends_the_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -11,13 +11,13 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from files_of_a_batch import Mortal, Trouble, contents, invert, save
 from typer.testing import CliRunner
 
@@ -26,7 +26,7 @@ from serpent_ir.cli.main import app
 from serpent_ir.errors import CheckpointError, DeviceError, MissingExtraError, RestorationError, ShapeError
 from serpent_ir.images import OutputOptions
 from serpent_ir.models import create_model, save_model
-from serpent_ir.restoration import Restorer, cluster, ray_session
+from serpent_ir.restoration import cluster, ray_session
 from serpent_ir.restoration.batch import run_batch
 from serpent_ir.restoration.one import Each
 from serpent_ir.restoration.outcome import FileOutcome
@@ -173,17 +173,12 @@ def test_a_picture_that_does_not_fit_into_memory_fails_behind_a_url(tmp_path: Pa
 
 
 def test_what_is_warned_of_is_in_the_notes(tmp_path: Path) -> None:
-    """A restorer's fallback to float32 is told where people see it."""
-
-    class Exploding(torch.nn.Module):
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return image if not torch.is_autocast_enabled("cpu") else image / 0
-
-    transform = Each(Restorer(model=Exploding(), device="cpu", precision="bfloat16").restore_picture)
+    """What this package logs on another machine is told where people see it."""
     save(tmp_path / "a.png")
+    transform = Each(lambda picture, _: replace(picture, metadata={"icc-profile-data": b"no profile"}))
     with cluster.collected_warnings() as notes:
         outcome = cluster.restored(Job(tmp_path / "a.png", tmp_path / "b.png", "a.png"), transform, OutputOptions())
-    assert outcome.status == "done" and len(notes) == 1 and "computed again in float32" in notes[0]
+    assert outcome.status == "done" and len(notes) == 1 and "a colour profile that is damaged" in notes[0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from serpent_ir.errors import RangeError, RestorationError, UnknownNameError
-from serpent_ir.images import Picture
+from serpent_ir.images import Picture, write_image
 from serpent_ir.models import create_model
 from serpent_ir.ops import native
 from serpent_ir.restoration import Restorer, evaluation
+from serpent_ir.restoration import restorer as restorer_module
 from serpent_ir.restoration.evaluation import Evaluation, Planner
+from serpent_ir.restoration.large import restore_large
 from serpent_ir.restoration.seams import measure_seams
 
 CPU = torch.device("cpu")
@@ -51,6 +54,16 @@ def test_tiles_are_as_large_as_fits() -> None:
     assert sizes == [2048, 1024, 512]
     chosen = Planner(model, CPU, 3, way="tiles", tile=300, overlap=50).choose(1, 3000, 3000)
     assert (chosen.way, chosen.tile, chosen.overlap) == ("tiles", 300, 50)
+
+
+def test_an_overlap_that_was_asked_for_is_kept() -> None:
+    model = create_model("unet-32")
+    memory = {tile: int(48 * 3000**2 + 1.2 * Planner(model, CPU, 3)._estimate(tile, tile)) for tile in (512, 1024)}
+    chosen = Planner(model, CPU, 3, memory[1024], overlap=300).choose(1, 3000, 3000)
+    assert (chosen.tile, chosen.overlap) == (1024, 300)
+    with pytest.raises(RestorationError, match=r"needs .* GB of memory"):
+        Planner(model, CPU, 3, memory[512], overlap=300).choose(1, 3000, 3000)
+    assert Planner(model, CPU, 3, int(1e11), "tiles", overlap=1500).choose(1, 4000, 4000).tile == 3000
 
 
 def test_what_cannot_be_asked_for() -> None:
@@ -111,6 +124,49 @@ def test_by_rows_a_strip_has_to_fit() -> None:
         Planner(nn.Identity(), CPU, 3, memory=300_000_000).choose_by_rows(10_000, 100_000)
 
 
+def test_a_batch_that_does_not_fit_is_taken_apart_before_its_images_are() -> None:
+    """What comes along with an image must not decide whether it has seams."""
+    images = torch.rand(4, 3, 300, 320)
+    planner = Planner(create_model("unet-32"), CPU, 3)
+    needed = planner._estimate(300, 320) + planner.result_bytes(300, 320)
+    restorer = Restorer(model=Counting(), device="cpu", memory=2 * needed, report=True)
+    restorer.planner._estimates = planner._estimates
+    assert restorer.planner.choose(4, 300, 320).way == "tiles"
+    pictures = restorer.restore_pictures([Picture(image) for image in images], ["a", "b", "c", "d"])
+    assert restorer.model.sizes == [(1, 3, 300, 320)] * 4
+    assert all(picture.notes[0].startswith("restored in one piece") for picture in pictures)
+    assert torch.equal(torch.stack([picture.pixels for picture in pictures]), images)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.sizes.append(tuple(image.shape))
+        return image
+
+
+def test_a_report_that_fails_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result is there by then."""
+    restorer = Restorer(model=Shifted(), device="cpu", way="tiles", tile=64, overlap=16, report=True)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(restorer_module, "measure_seams", fail)
+    notes = restorer.restore_picture(Picture(torch.rand(3, 300, 300))).notes
+    assert "in tiles of 64" in notes[0] and "could not be compared with one piece: there is not enough" in notes[1]
+
+
+@needs_native
+def test_a_temporary_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(RestorationError, match="feature maps cannot be kept on disk"):
+        Restorer(model=tiny(), device="cpu", way="disk")(torch.rand(3, 300, 300))
+
+
 class Unpredictable(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return image * float(image.max().clamp_max(1) >= 0)
@@ -145,6 +201,18 @@ def test_a_tile_that_overflows_is_computed_again_in_float32(bad: float) -> None:
         result = restorer(image)
     torch.testing.assert_close(result, image, rtol=0, atol=1e-6)
     assert [low for _, low in model.calls].count(False) == 1  # the tile at the right alone
+
+
+def test_files_that_overflow_are_named(tmp_path: Path) -> None:
+    for name, brightest in (("dark", 0.5), ("light", 1.0)):
+        write_image(Picture(torch.full((3, 40, 50), brightest)), tmp_path / "in" / f"{name}.png")
+    restorer = Restorer(model=Overflowing(float("nan")), device="cpu", precision="bfloat16")
+    notes = {outcome.job.name: outcome.notes for outcome in restorer.restore_folder(tmp_path / "in", tmp_path).done}
+    assert notes["dark.png"] == () and "in bfloat16 they were not finite" in notes["light.png"][0]
+    write_image(Picture(torch.full((3, 1200, 20), 1.0)), tmp_path / "long.png")
+    restorer = Restorer(model=Overflowing(7.0), device="cpu", precision="bfloat16", tile=64, overlap=16)
+    notes_by_rows = restore_large(restorer, tmp_path / "long.png", tmp_path / "result.png")
+    assert notes_by_rows == notes["light.png"]
 
 
 def test_lower_precision_is_used() -> None:
@@ -189,7 +257,7 @@ def test_seams_are_measured() -> None:
 
 @needs_native
 def test_large_files_go_by_rows_in_a_folder(tmp_path: Path) -> None:
-    from serpent_ir.images import read_image, write_image
+    from serpent_ir.images import read_image
 
     for name, height in (("small", 90), ("large", 700)):
         write_image(Picture(torch.rand(3, height, 120)), tmp_path / "in" / f"{name}.png")

@@ -240,6 +240,8 @@ def test_small_images(name: str, size: tuple[int, int]) -> None:
     found = check_fidelity(clean, image, task)
     assert found.map.shape == (1, *image.shape[1:]) and all(isinstance(line, str) for line in found.lines)
     assert math.isfinite(found.deviation) and math.isfinite(found.correlation)
+    if name == "denoise":
+        assert found.explains is None and "does not show how strong its noise is" in found.verdict
 
 
 def test_correlation_of_neighbours() -> None:

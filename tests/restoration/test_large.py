@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError
+from serpent_ir.files import leftover_name
 from serpent_ir.images import OutputOptions, Picture, large, read_image, write_image
 from serpent_ir.models import create_model
 from serpent_ir.ops import native
@@ -132,6 +134,51 @@ def test_a_damaged_file_and_an_ensemble_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a.png").exists()
     with pytest.raises(RestorationError, match="ensemble"):
         restore_large(Restorer(model=Local(), device="cpu", ensemble=True), source, tmp_path / "a.png")
+
+
+def test_what_the_format_has_no_room_for_is_refused_before_the_pass(tmp_path: Path) -> None:
+    model = Local()
+    restorer = Restorer(model=model, device="cpu", tile=64, overlap=16)
+    wide = write_source(tmp_path / "wide.png", height=3, width=16400)
+    with pytest.raises(ImageWriteError, match=r"16400 x 3 pixels are too many for a \.webp file"):
+        restore_large(restorer, wide, tmp_path / "a.webp")
+    with pytest.raises(ImageWriteError, match=r"too many for a \.avif file"):
+        write_image(read_image(wide), tmp_path / "a.avif")
+    clear = write_source(tmp_path / "clear.png", alpha=True)
+    with pytest.raises(ImageWriteError, match=r"a\.jpg cannot be written: a picture with transparency"):
+        restore_large(restorer, clear, tmp_path / "a.jpg")
+    assert model.calls == 0 and sorted(path.name for path in tmp_path.iterdir()) == ["clear.png", "wide.png"]
+    write_image(replace(read_image(clear), alpha=torch.ones(1, 300, 70)), clear)
+    restore_large(restorer, clear, tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").alpha is None
+
+
+def test_nothing_is_left_where_another_try_would_fail_too(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "source.png"), tmp_path / "a.png"
+    restorer = Restorer(model=Gain(float("nan")), device="cpu", tile=64, overlap=16)
+    with pytest.raises(RestorationError, match="not finite"):
+        restore_large(restorer, source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.png"]
+
+
+def test_nothing_is_left_of_a_run_that_was_killed(tmp_path: Path) -> None:
+    """While it encoded; and where the next one had more memory, and made the file at once."""
+    source, target = write_source(tmp_path / "source.png"), tmp_path / "a.png"
+    restorer = Restorer(model=Local(), device="cpu", tile=64, overlap=16)
+    with pytest.raises(Stopped):
+        restore_large(restorer, source, target, on_stage=stop_at(200))  # type: ignore[arg-type]
+    leftover_name(target).write_bytes(b"half of it")
+    restore_large(restorer, source, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "source.png"]
+    for again in (restorer.restore_file, lambda *_: restorer.restore_folder(tmp_path / "in", tmp_path / "out")):
+        write_source(tmp_path / "in" / "b.png")
+        (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(Stopped):
+            restore_large(restorer, source, tmp_path / "out" / "b.png", on_stage=stop_at(200))  # type: ignore[arg-type]
+        assert folder_of(tmp_path / "out" / "b.png").is_dir()
+        again(tmp_path / "in" / "b.png", tmp_path / "out" / "b.png")
+        assert not folder_of(tmp_path / "out" / "b.png").exists()
+        (tmp_path / "out" / "b.png").unlink()
 
 
 def folder_of(target: Path) -> Path:

@@ -194,7 +194,9 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
     target = None if to_standard else Path(str(request.target))
     if target is not None:
         check_target(target, naming)
-    content = sys.stdin.buffer.read() if from_standard else read_content(Path(request.source))
+        if from_standard and not request.overwrite and is_standard_input(target):
+            raise ImageWriteError(f"{target} is the input itself", "another place for the output")
+    content = standard_input() if from_standard else read_content(Path(request.source))
     result, notes = transform_content(
         content,
         name if from_standard else Path(name).name,  # as of a file that is written to one: it decides what is random
@@ -212,6 +214,21 @@ def process_stream(request: Request, make_engine: Callable[[], Engine], naming: 
         standard_output.write_line(target)
 
 
+def standard_input() -> bytes:
+    """All that comes through it. Raises DataError when it is closed."""
+    if sys.stdin is None:
+        raise DataError("standard input is closed", "one that is open, such as a file or a pipe")
+    return sys.stdin.buffer.read()
+
+
+def is_standard_input(path: Path) -> bool:
+    """Whether standard input is read from the file `path`."""
+    try:
+        return os.path.samestat(os.fstat(sys.stdin.fileno()), path.stat())
+    except (OSError, AttributeError):  # there is no such file; it is closed, or no file
+        return False
+
+
 def plan_for_cluster(source: str, target: str | None, naming: Naming) -> Plan[Any]:
     from serpent_ir.restoration.remote_files import place_of, plan_anywhere
 
@@ -224,6 +241,8 @@ def plan_for_cluster(source: str, target: str | None, naming: Naming) -> Plan[An
 
 
 def process_many(request: Request, plan: Plan[Any], make_engine: Callable[[], Engine], word: str) -> None:
+    if request.overwrite:
+        raise typer.BadParameter("--overwrite is for a single file; results of many go to a folder of their own")
     maps = planned_maps(request, plan.jobs)
     engine, unchecked = make_engine(), list[Path]()
 
@@ -295,7 +314,7 @@ def planned_maps(request: Request, jobs: Sequence[Job]) -> dict[Path, Path]:
 def read_list(name: str, null: bool) -> list[Path]:
     """The paths in a file, or on standard input, one a line, or each with a zero byte behind it."""
     try:
-        content = sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
+        content = standard_input() if name == STANDARD else Path(name).read_bytes()
     except OSError as error:
         raise DataError(
             f"the list {name} cannot be read ({error.strerror})", "a file with a path on each line"

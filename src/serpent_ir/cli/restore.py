@@ -127,6 +127,8 @@ def restore(
     on_cluster = engine == "ray"
     if on_cluster and (check or batch is not None):
         raise typer.BadParameter("--check and --batch are for --engine local")
+    if ray_address is not None and not on_cluster:
+        raise typer.BadParameter("--ray-address is for --engine ray")
 
     def load() -> Engine:
         from serpent_ir.restoration import Fidelity, Restorer

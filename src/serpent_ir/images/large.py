@@ -36,6 +36,7 @@ from serpent_ir.images.tiff import beginning_of_samples
 from serpent_ir.images.write import (
     TIFF,
     append_exif,
+    check_side,
     samples_of_picture,
     saver_for,
     suffix_of,
@@ -155,7 +156,7 @@ class PictureWriter:
     """Writes a picture as `write_image` does, but some rows at a time, from top to bottom.
 
     Until `finish`, the samples lie in the file `scratch`, an uncompressed TIFF file; those that another writer left
-    there count.
+    there count. Nobody else writes `path` meanwhile.
     like: rows of the picture to be written: its depth, colours, metadata, and whether it has alpha. Raises
     ImageWriteError as `write_image` does.
     """
@@ -165,7 +166,10 @@ class PictureWriter:
     ) -> None:
         options = options or OutputOptions()
         self._path, self._scratch, self._height, self._width = path, scratch, height, width
-        self._saver, self._bits = saver_for(suffix_of(path, options), options, like.bit_depth)
+        suffix = suffix_of(path, options)
+        self._saver, self._bits = saver_for(suffix, options, like.bit_depth)
+        check_side(self._saver, suffix, height, width)
+        self.keeps_alpha = self._saver.alpha
         self._quality = options.quality
         self._gray = like.gray and self._saver.gray
         one = replace(like, pixels=like.pixels[:, :1, :1], alpha=None)
@@ -204,7 +208,7 @@ class PictureWriter:
             image = pyvips.Image.new_from_source(samples, "", access="sequential", fail_on="error")
             image = with_header(image, self._bits, self._gray, dict(self._fields))
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path) as temporary:
+            with replacing(self._path, alone=True) as temporary:
                 with temporary.open("wb+") as file:
                     self._saver.save(image, pyvips.Target.new_to_descriptor(file.fileno()), self._quality)
                 if self._saver is TIFF:

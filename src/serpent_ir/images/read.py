@@ -157,7 +157,8 @@ def in_working_space(
         note = "converted from the colours of its profile to sRGB; they are converted back when it is written"
         return conversion.to_srgb(colours), metadata, [note]
     if conversion is Unconverted.TABLES:
-        return colours, metadata, ["its colour profile is made of tables; its values were taken as if they were sRGB"]
+        came = "its colour profile is made of tables, or has a curve that does not rise"
+        return colours, metadata, [f"{came}; its values were taken as if they were sRGB"]
     if conversion is Unconverted.UNUSABLE:
         kept = {name: value for name, value in metadata.items() if name != "icc-profile-data"}
         return colours, kept, ["its colour profile is damaged or for other channels, and was left out; sRGB is assumed"]

@@ -25,7 +25,7 @@ class Unconverted(Enum):
     """Why a picture with a colour profile keeps its values as they are."""
 
     SRGB = "the profile is sRGB, or nearly"
-    TABLES = "the profile is made of tables, which have no exact inverse"
+    TABLES = "the profile is made of tables, or of a curve that does not rise, which have no exact inverse"
     UNUSABLE = "the profile is damaged, or one of other channels"
 
 

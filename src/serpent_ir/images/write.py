@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ AVIF_EFFORT = 2
 
 AVIF_THREADS = 4
 """Of the encoder: with one, it writes other bytes than with several."""
+SETTING_OF_THE_PROCESS = threading.Lock()
 
 
 def write_image(picture: Picture, path: str | Path, options: OutputOptions | None = None) -> None:
@@ -53,9 +55,9 @@ def write_image(picture: Picture, path: str | Path, options: OutputOptions | Non
     The file appears whole or not at all: it is written under a temporary name in the same folder, then renamed. A file
     that was there before is replaced only on success, and its permissions are kept. Missing folders are made.
 
-    Raises ImageWriteError when the suffix has no format, or another than `options.suffix`, pixels or alpha are
-    not finite, a JPEG would lose an alpha channel that is not fully opaque, memory does not suffice, or the file cannot
-    be written.
+    Raises ImageWriteError when the suffix has no format, or another than `options.suffix`, the format has no room for
+    so large a picture (AVIF 16384 pixels across and down, WebP 16383, JPEG 65500), pixels or alpha are not finite, a
+    JPEG would lose an alpha channel that is not fully opaque, memory does not suffice, or the file cannot be written.
     """
     write_picture(picture, Path(path), options or OutputOptions())
 
@@ -99,6 +101,7 @@ def encode_picture(picture: Picture, suffix: str, options: OutputOptions | None 
     Raises ImageWriteError as `write_image` does.
     """
     saver, bits = saver_for(suffix, options or OutputOptions(), picture.bit_depth)
+    check_side(saver, suffix, picture.height, picture.width)
     quality = None if options is None else options.quality
     if not saver.alpha:
         picture = without_alpha(picture)
@@ -124,6 +127,16 @@ def saver_for(suffix: str, options: OutputOptions, depth: int) -> tuple[Saver, i
         raise ImageWriteError(f"the name says {suffix}, the format asked for is {options.suffix}", "a name that fits")
     wanted = options.bit_depth or depth
     return saver, max(bits for bits in saver.depths if bits <= wanted)
+
+
+def check_side(saver: Saver, suffix: str, height: int, width: int) -> None:
+    """Raise ImageWriteError when a picture of that size is too large for the format."""
+    if saver.side is not None and max(height, width) > saver.side:
+        raise ImageWriteError(
+            f"{width} x {height} pixels are too many for a {suffix} file",
+            f"at most {saver.side} across and down",
+            "Write .png or .tif.",
+        )
 
 
 def check_writable_suffix(path: Path) -> None:
@@ -156,29 +169,34 @@ def save_webp(image: pyvips.Image, target: pyvips.Target, quality: int | None) -
 def save_avif(image: pyvips.Image, target: pyvips.Target, quality: int | None) -> None:
     strength = {"lossless": True} if quality is None else {"Q": quality, "subsample_mode": "off"}
     bits = 8 if image.format == "uchar" else 12
-    before = pyvips.vips_lib.vips_concurrency_get()
-    pyvips.vips_lib.vips_concurrency_set(AVIF_THREADS)
-    try:
-        image.heifsave_target(target, compression="av1", bitdepth=bits, effort=AVIF_EFFORT, **strength)
-    finally:
-        pyvips.vips_lib.vips_concurrency_set(before)
+    with SETTING_OF_THE_PROCESS:
+        before = pyvips.vips_lib.vips_concurrency_get()
+        pyvips.vips_lib.vips_concurrency_set(AVIF_THREADS)
+        try:
+            image.heifsave_target(target, compression="av1", bitdepth=bits, effort=AVIF_EFFORT, **strength)
+        finally:
+            pyvips.vips_lib.vips_concurrency_set(before)
 
 
 @dataclass(frozen=True)
 class Saver:
-    """One format. depths: bits per channel that it has, 32 for floating point; gray, alpha: whether it has these."""
+    """One format. depths: bits per channel that it has, 32 for floating point; gray, alpha: whether it has these.
+
+    side: the most pixels that libvips writes across and down; None: any that come up.
+    """
 
     save: Callable[[pyvips.Image, pyvips.Target, int | None], None]
     depths: tuple[int, ...]
     gray: bool = True
     alpha: bool = True
+    side: int | None = None
 
 
 PNG = Saver(save_png, (8, 16))
-JPEG = Saver(save_jpeg, (8,), alpha=False)
+JPEG = Saver(save_jpeg, (8,), alpha=False, side=65500)
 TIFF = Saver(save_tiff, (8, 16, 32))
-WEBP = Saver(save_webp, (8,), gray=False)
-AVIF = Saver(save_avif, (8, 12), gray=False)
+WEBP = Saver(save_webp, (8,), gray=False, side=16383)
+AVIF = Saver(save_avif, (8, 12), gray=False, side=16384)
 SAVERS = {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".tif": TIFF, ".tiff": TIFF, ".webp": WEBP, ".avif": AVIF}
 
 

@@ -33,6 +33,7 @@ overlapping tiles. The first three give the same result, up to rounding."""
 OVERLAP = 128
 LARGEST_TILE = 2048
 SMALLEST_TILE = 2 * OVERLAP
+ROUNDED = 64
 SMALL = 256 * 256
 """Images of at most so many pixels are never worth an estimate."""
 BAND_BYTES = tuple(size * MEBIBYTE for size in (1, 2, 4, 8, 16, 32, 64, 128, 256))
@@ -64,7 +65,8 @@ class Planner:
 
     channels, upscale: of the model. backend: of the scan, on which it will run. exact: in float32; bands are for
     nothing else. memory: bytes that may be taken; None: what is free when it is asked. way: one of `WAYS` to be taken
-    in any case. tile, overlap: of tiles; None: as large as memory allows, at most 2048, and 128 or half a tile.
+    in any case. tile, overlap: of tiles; None: as large as memory allows, at most 2048 or twice the overlap, and 128 or
+    half a tile.
 
     Raises UnknownNameError for another way, RangeError for sizes that cannot be.
     """
@@ -167,19 +169,22 @@ class Planner:
 
     def _tiles(self, height: int, width: int, room: float, beside: Callable[[int], int]) -> Evaluation:
         """The largest tiles that fit. beside: the bytes that are needed beside a tile of that size."""
-        tile = self._tile or LARGEST_TILE
+        smallest = max(SMALLEST_TILE, 2 * self.overlap)
+        tile = self._tile or max(LARGEST_TILE, smallest)
         while True:
             needed = self._estimate(min(tile, height), min(tile, width)) + beside(tile)
             if needed <= room:
-                return Evaluation("tiles", needed, tile=tile, overlap=min(self.overlap, tile // 2))
-            if self._tile is not None or tile <= SMALLEST_TILE:
+                return Evaluation("tiles", needed, tile=tile, overlap=self.overlap)
+            if self._tile is not None or tile // 2 < smallest:
                 raise too_large(height, width, needed, room)
             tile //= 2
 
     def _estimate(self, height: int, width: int) -> int:
-        if (height, width) not in self._estimates:
-            self._estimates[height, width] = self._forecast(height, width)
-        return self._estimates[height, width]
+        """Of sizes rounded up: a forecast can take a second, and a folder should need few of them."""
+        size = -(-height // ROUNDED) * ROUNDED, -(-width // ROUNDED) * ROUNDED
+        if size not in self._estimates:
+            self._estimates[size] = self._forecast(*size)
+        return self._estimates[size]
 
     def _forecast(self, height: int, width: int) -> int:
         try:
@@ -240,11 +245,18 @@ def run_in_parts(
         return run_in_tiles(run, image, write, evaluation.tile, evaluation.overlap, multiple, upscale, begin)
     if evaluation.way == "bands":
         return _run_out_of_core(model, image, write, MemoryStore(), evaluation, on_stage)
-    place = Path(tempfile.mkdtemp(prefix="serpent-")) if folder is None else folder
+    place: Path | None = folder
     try:
+        place = Path(tempfile.mkdtemp(prefix="serpent-")) if folder is None else folder
         _run_out_of_core(model, image, write, FileStore(place), evaluation, on_stage)
+    except SerpentError:  # of the image's own files
+        raise
+    except OSError as error:
+        raise RestorationError(
+            f"feature maps cannot be kept on disk ({error.strerror or error})", "a writable folder with free space"
+        ) from error
     finally:
-        if folder is None:
+        if folder is None and place is not None:
             shutil.rmtree(place)
 
 
@@ -261,11 +273,4 @@ def _run_out_of_core(
             "the model changed since it was decided to evaluate it in bands, or the backend of the scan did",
             "a Serpent as it was made, on the CPU, with the native backend",
         )
-    try:
-        OutOfCore(model, image, write, store, evaluation.band_bytes).run(on_stage)
-    except SerpentError:  # of the image's own files
-        raise
-    except OSError as error:
-        raise RestorationError(
-            f"feature maps cannot be kept on disk ({error.strerror or error})", "a writable folder with free space"
-        ) from error
+    OutOfCore(model, image, write, store, evaluation.band_bytes).run(on_stage)

@@ -94,9 +94,10 @@ def check_fidelity(result: Tensor, image: Tensor, degradation: Degradation | Non
     result: (3, H, W), image: (channels, h, w) as `Restorer` takes it, both floating point in [0, 1]; what is in [0, 1]
     and on the levels of 255 counts as read from a file. degradation: what happened to the image; None when nobody says.
 
-    - Noise of varying strength: it is estimated from the image (see `noise_level`). Another operator of varying
-      strength: the one with the least residual is taken; of JPEG's qualities that is the one whose ghost is the
-      faintest (Farid 2009, "Exposing digital forgeries from JPEG ghosts"). What was found is named.
+    - Noise of varying strength: it is estimated from the image (see `noise_level`), if that has 3 x 3 pixels, else
+      nobody knows what happened. Another operator of varying strength: the one with the least residual is taken; of
+      JPEG's qualities that is the one whose ghost is the faintest (Farid 2009, "Exposing digital forgeries from JPEG
+      ghosts"). What was found is named.
     - Operators that are drawn for each image (`photo`), or two strengths besides noise: nobody knows what happened. How
       much was changed, and with what structure, is said, and no more.
     - Holes: the known pixels should be as they were. Nothing can tell whether the others are right.
@@ -108,7 +109,7 @@ def check_fidelity(result: Tensor, image: Tensor, degradation: Degradation | Non
     result, image = result.float(), image.float()
     if degradation is not None and degradation.channels == 4:
         return of_holes(result, image)
-    reason = "nobody says what happened to it" if degradation is None else why_unknown(degradation)
+    reason = "nobody says what happened to it" if degradation is None else why_unknown(degradation, image)
     known = None if degradation is None or reason else repeatable(degradation)
     if known is None:
         return of_a_change(result, enlarge(image[None], factor)[0], reason)

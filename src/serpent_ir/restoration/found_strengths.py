@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from serpent_ir.restoration.noise_level import noise_level
+from serpent_ir.restoration.noise_level import SMALLEST_SIDE, noise_level
 from serpent_ir.tasks import Degradation, quantize
 from serpent_ir.tasks.degradation import NOISE
 from serpent_ir.tasks.repeat import VaryingStrength, repeatable, varying_strengths, with_strength
@@ -21,8 +21,8 @@ JPEG_BLOCK = 16
 """Pixels in each direction that are compressed together, colour at half resolution."""
 
 
-def why_unknown(degradation: Degradation) -> str:
-    """Why nobody knows what happened to one image; empty when it is known, or can be found."""
+def why_unknown(degradation: Degradation, image: Tensor) -> str:
+    """Why nobody knows what happened to an image (C, H, W); empty when it is known, or can be found."""
     known = repeatable(degradation)
     if known is None:
         return f"task {degradation.name!r} draws its operators anew for each image"
@@ -33,6 +33,8 @@ def why_unknown(degradation: Degradation) -> str:
     noise = [strength for strength in varying if noises[strength.place]]
     if noise and (sum(noises) > 1 or not noises[-1] or noise[0].operator != "gaussian_noise"):
         return f"task {degradation.name!r} has noise of varying strength that is not Gaussian noise at the end"
+    if noise and min(image.shape[1:]) < SMALLEST_SIDE:
+        return f"an image of {image.shape[2]} x {image.shape[1]} pixels does not show how strong its noise is"
     return ""
 
 

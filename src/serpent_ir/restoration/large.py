@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError,
 from serpent_ir.files import replacing, sole_use
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import PictureReader, PictureWriter
+from serpent_ir.images.write import without_alpha
 from serpent_ir.restoration.evaluation import Evaluation
 from serpent_ir.restoration.pixels import planes_of
 from serpent_ir.restoration.rows import EnlargedRows, MappedRows
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 TASK, PROGRESS, SAMPLES, MAPS, LOCK = "task.json", "progress.json", "samples", "maps", "lock"
 PATIENCE = 5.0
 """Seconds to wait for the remains of a run that was killed."""
+ROWS_TO_LOOK_AT = 64
 
 
 class Planes:
@@ -58,7 +60,8 @@ def restore_large(
 
     Beside `target` there is a hidden folder while it goes on. After a stop, the same call goes on from there: if the
     source has the same size and date, and version, options and `settings` (anything JSON takes, that decides the
-    result) are the same. on_stage: is told how far it is, and of how much.
+    result) are the same. on_stage: is told how far it is, and of how much. The folder is gone at the end, and when the
+    reason of an error lies in source or model, so that another try would fail as well.
 
     Raises ImageReadError, also when the source is changed meanwhile, ImageWriteError, RestorationError; the last one
     for an ensemble, which needs the whole image, and when another process restores the same file.
@@ -67,7 +70,7 @@ def restore_large(
         raise RestorationError(
             f"{source} is too large for an ensemble in the memory there is", "an image that fits", "Leave it out."
         )
-    folder = target.parent / f".serpent-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.parts"
+    folder = parts_of(target)
     with PictureReader(source) as reader, out_of_memory_as(RestorationError, f"{source}: there is not enough memory"):
         work = Work(restorer, reader, source, target, folder, options)
         task = {
@@ -82,8 +85,9 @@ def restore_large(
                 prepare(folder, json.loads(json.dumps(task)))
                 try:
                     work.run(on_stage)
-                except ImageReadError:
-                    remove(folder)  # it will not be better another time
+                except (ImageReadError, RestorationError) as error:
+                    if not isinstance(error.__cause__, OSError):  # else another try may go on
+                        remove(folder)
                     raise
                 remove(folder)
         except TimeoutError as error:
@@ -93,11 +97,24 @@ def restore_large(
         except OSError as error:
             reason = error.strerror or str(error)
             raise ImageWriteError(f"{folder} cannot be used ({reason})", "a folder to work in") from error
-        return *reader.notes(), *work.report()
+        return *reader.notes(), *work.notes()
+
+
+def parts_of(target: Path) -> Path:
+    """The hidden folder for what is to become the file `target`."""
+    return target.parent / f".serpent-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.parts"
+
+
+def discard_parts(target: Path) -> None:
+    """Remove what was begun by rows of a file that was then made in another way, unless somebody is at it."""
+    folder = parts_of(target)
+    if folder.exists():
+        with suppress(OSError), locked(folder, patience=0):
+            shutil.rmtree(folder)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Within the block, `folder` is there, belongs to this user, and nobody else is in such a block.
 
     Raises ImageWriteError when it is another's, or a link; TimeoutError, OSError.
@@ -110,7 +127,7 @@ def locked(folder: Path) -> Iterator[None]:
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 raise ImageWriteError(f"{folder} is a link, or belongs to somebody else", "a folder of our own")
             try:
-                stack.enter_context(sole_use(folder / LOCK, PATIENCE))
+                stack.enter_context(sole_use(folder / LOCK, patience))
                 break
             except FileNotFoundError:  # whoever was there has just removed it
                 continue
@@ -164,7 +181,19 @@ class Work:
         self._writer = PictureWriter(
             target, folder / SAMPLES, self._after.height, self._after.width, self._like, options
         )
+        if planes.channels == 4 and restorer.channels == 3 and not self._writer.keeps_alpha:
+            self._check_opaque(target)
+        self._computed_again = restorer.computed_again
         self.evaluation = restorer.planner.choose_by_rows(self._before.height, self._before.width)
+
+    def _check_opaque(self, target: Path) -> None:
+        for first in range(0, self._reader.height, ROWS_TO_LOOK_AT):
+            try:
+                without_alpha(self._reader.read(first, min(first + ROWS_TO_LOOK_AT, self._reader.height)))
+            except ImageWriteError as error:
+                raise ImageWriteError(
+                    f"{target} cannot be written: {error.came}", error.expected, error.remedy
+                ) from error
 
     def run(self, on_stage: Callable[[int, int], None] | None) -> None:
         """From where the folder says it is to the end. Raises ImageReadError when the source was changed meanwhile."""
@@ -177,8 +206,9 @@ class Work:
             restored = restorer.finished(rows[None], self._after.read(first, end)[None])[0]
             alpha = None if like.alpha is None else self._alpha.read(first, end).clamp(0, 1)
             self._writer.write(first, replace(like, pixels=restored + self._beyond.read(first, end), alpha=alpha))
-            if in_tiles:  # a pass in bands has stages
+            if in_tiles or end == self._after.height:
                 self._writer.sync()
+            if in_tiles:  # a pass in bands has stages
                 progress.note(end)
                 if on_stage is not None:
                     on_stage(end, self._after.height)
@@ -195,14 +225,15 @@ class Work:
             raise ImageReadError(f"{self._source} was changed while it was restored", "a file that stays as it is")
         self._writer.finish()
 
-    def report(self) -> tuple[str, ...]:
-        """What `Restorer.report` asks for, on the middle of the picture."""
+    def notes(self) -> tuple[str, ...]:
+        """What became of it; where `Restorer.report` asks for it, also of the middle of the picture in one piece."""
+        notes = self._restorer.notes_since(self._computed_again)
         if not self._restorer.report:
-            return ()
+            return notes
         planes, side = self._planes, -(-LARGEST_SIDE // self._restorer.enlarge)
         top, left = max((planes.height - side) // 2, 0), max((planes.width - side) // 2, 0)
         middle = planes.read(top, min(top + side, planes.height))[:, :, left : left + side]
-        return self._restorer.report_on(self._restorer.restorable(middle), self.evaluation)
+        return *notes, *self._restorer.report_on(self._restorer.restorable(middle), self.evaluation)
 
 
 class Progress:

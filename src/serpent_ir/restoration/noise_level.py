@@ -6,6 +6,7 @@ from torch import Tensor
 
 MEDIAN_OF_NORMAL = 0.674490
 """The median of the amount of a standard normal variable."""
+SMALLEST_SIDE = 3
 
 
 def noise_level(image: Tensor) -> float:
@@ -17,7 +18,7 @@ def noise_level(image: Tensor) -> float:
     places with strong detail (Donoho and Johnstone 1994). Where everything is fine detail, it is too high: 7 of 255 in
     a photograph of reeds without noise, up to 2 in most others. Clipping makes it too low.
     """
-    if min(image.shape[-2:]) < 3:
+    if min(image.shape[-2:]) < SMALLEST_SIDE:
         return 0.0
     detail = image.diff(n=2, dim=-1).diff(n=2, dim=-2).abs() / 6
     return float(detail.median()) / MEDIAN_OF_NORMAL

@@ -12,6 +12,7 @@ from serpent_ir.errors import RestorationError, out_of_memory_as
 from serpent_ir.images import OutputOptions, Picture, decode_picture, encode_picture, read_content
 from serpent_ir.images.large import size_of_file
 from serpent_ir.images.write import write_picture
+from serpent_ir.restoration.large import discard_parts
 from serpent_ir.restoration.outcome import FileOutcome, Seconds
 from serpent_ir.restoration.plan import Job
 
@@ -83,9 +84,16 @@ def transform_file(
     read = time.perf_counter()
     result = transformed(transform, [picture], [job.name])[0]
     computed = time.perf_counter()
-    written = write_picture(result, job.target, options or OutputOptions(), alone)
+    written = write_target(result, job.target, options or OutputOptions(), alone)
     seconds = Seconds(read - start, computed - read, time.perf_counter() - computed)
     return FileOutcome(job, "done", None, picture.width, picture.height, result.notes, seconds, written=written)
+
+
+def write_target(picture: Picture, target: Path, options: OutputOptions, alone: bool) -> int:
+    """`write_picture`, after which nothing is left of a run that began to make the same file by rows."""
+    written = write_picture(picture, target, options, alone)
+    discard_parts(target)
+    return written
 
 
 def transformed(transform: Transform, pictures: Sequence[Picture], names: Sequence[str]) -> list[Picture]:

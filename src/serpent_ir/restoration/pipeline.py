@@ -19,8 +19,7 @@ from typing import TypeAlias
 from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError
 from serpent_ir.images import OutputOptions, Picture, decode_picture, read_content
 from serpent_ir.images.large import size_of_file
-from serpent_ir.images.write import write_picture
-from serpent_ir.restoration.one import LargeTransform, Transform, goes_by_rows, transformed
+from serpent_ir.restoration.one import LargeTransform, Transform, goes_by_rows, transformed, write_target
 from serpent_ir.restoration.outcome import FileOutcome
 from serpent_ir.restoration.plan import Job
 
@@ -260,7 +259,7 @@ class Pipeline:
         outcome = step.outcome
         assert step.picture is not None
         try:
-            written = write_picture(step.picture, outcome.target, self.flow.options, alone=True)
+            written = write_target(step.picture, outcome.target, self.flow.options, alone=True)
         except FILE_ERRORS as error:
             outcome = replace(outcome, reason=str(error))
         else:

@@ -65,7 +65,8 @@ class Restorer:
     strength: how far to go from the input, 0, to the restored image, 1; in between both are mixed in linear light, see
         `strength.blended`. With super-resolution the input is the one enlarged by bicubic interpolation.
     precision: float32, or bfloat16 or float16 (torch's autocast). Parts of an image of which a model makes numbers that
-        are not finite, or lie more than 4 outside [0, 1], are computed again in float32, with a warning.
+        are not finite, or lie more than 4 outside [0, 1], are computed again in float32: a note of a
+        picture says so, and for tensors a RuntimeWarning.
     memory, way, tile, overlap: how images go through the model that are too large for one piece, see
         `evaluation.Planner`. By default as memory allows: a Serpent on the CPU in bands, to the same result, other
         models in overlapping tiles.
@@ -135,6 +136,8 @@ class Restorer:
         """How many times the model itself enlarges an image."""
         self.enlarge = 1 if degradation is None or self.upscale > 1 else degradation.enlarge
         """How many times an image is enlarged before the model sees it."""
+        self.computed_again = 0
+        """How many times something was computed again in float32, see `precision`."""
         self.model = model.to(self.device).eval()
         self.planner = Planner(
             self.model,
@@ -157,11 +160,24 @@ class Restorer:
         an up-sampler. Raises ShapeError or DtypeError for another input, RestorationError when the result is not finite
         or memory does not suffice.
         """
-        return self._restored(image, self.enlarge)
+        return self._restored_or_warned(image, self.enlarge)
 
     def restore_prepared(self, image: Tensor) -> Tensor:
         """`__call__` for what `Degradation.prepared` gives, which is as large as the result: nothing is enlarged."""
-        return self._restored(image, 1)
+        return self._restored_or_warned(image, 1)
+
+    def _restored_or_warned(self, image: Tensor, factor: int) -> Tensor:
+        before = self.computed_again
+        restored = self._restored(image, factor)
+        for note in self.notes_since(before):
+            warnings.warn(note, RuntimeWarning, stacklevel=3)
+        return restored
+
+    def notes_since(self, computed_again: int) -> tuple[str, ...]:
+        """What there is to say of all that was computed since `computed_again` was so much."""
+        if self.computed_again == computed_again:
+            return ()
+        return (f"computed again in float32, or parts of it: in {self.precision} they were not finite or exploded",)
 
     def _restored(self, image: Tensor, factor: int) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] != self.channels or image.numel() == 0:
@@ -184,17 +200,18 @@ class Restorer:
 
     def _evaluated(self, batch: Tensor, evaluation: Evaluation | None = None) -> Tensor:
         """What the model makes of (B, C, H, W), not clipped, in one piece or in parts; by default as memory allows."""
-        evaluation, seen = evaluation or self._choose(batch), self.seen(batch)
+        evaluation = evaluation or self._choose(batch)
         if evaluation.way == "whole":
-            return self._run(seen)
-        output = batch.new_empty(len(batch), 3, self.upscale * batch.shape[2], self.upscale * batch.shape[3])
-        for image, result in zip(seen, output, strict=True):
+            return self._run(self.seen(batch))
+        if len(batch) > 1:  # one alone may be whole
+            return torch.cat([self._evaluated(image[None]) for image in batch])
+        output = batch.new_empty(3, self.upscale * batch.shape[2], self.upscale * batch.shape[3])
 
-            def write(first: int, rows: Tensor, result: Tensor = result) -> None:
-                result[:, first : first + rows.shape[1]] = rows
+        def write(first: int, rows: Tensor) -> None:
+            output[:, first : first + rows.shape[1]] = rows
 
-            self.run_in_parts(TensorRows(image), write, evaluation)
-        return output
+        self.run_in_parts(TensorRows(self.seen(batch)[0]), write, evaluation)
+        return output[None]
 
     def run_in_parts(
         self,
@@ -224,12 +241,7 @@ class Restorer:
                     output = self.model(batch.to(self.device)).float()
                 if bool(((output >= -EXPLODED) & (output <= 1 + EXPLODED)).all()):  # NaN is neither
                     return output.to(batch.device)
-                warnings.warn(
-                    f"{batch.shape[-1]} x {batch.shape[-2]} pixels were computed again in float32: in {self.precision}"
-                    " the output was not finite or exploded",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                self.computed_again += 1
             return self.model(batch.to(self.device)).to(batch.device)
 
     def finished(self, output: Tensor, before: Tensor) -> Tensor:
@@ -260,12 +272,12 @@ class Restorer:
         for picture, name in zip(pictures, names, strict=True):
             self.check_picture(picture, name or "the picture")
         images = [self.restorable(planes_of(picture)) for picture in pictures]
-        restored = self(images[0][None] if len(images) == 1 else torch.stack(images))
+        before = self.computed_again
+        restored = self._restored(images[0][None] if len(images) == 1 else torch.stack(images), self.enlarge)
+        notes = self.notes_since(before)
         results = [self._picture(picture, pixels) for picture, pixels in zip(pictures, restored, strict=True)]
-        if not self.report:
-            return results
         return [
-            replace(result, notes=(*result.notes, *self.report_on(image)))
+            replace(result, notes=(*result.notes, *notes, *(self.report_on(image) if self.report else ())))
             for result, image in zip(results, images, strict=True)
         ]
 
@@ -275,7 +287,11 @@ class Restorer:
         evaluation = evaluation or self._choose(image[None])
         if evaluation.way == "whole":
             return (f"restored {evaluation}",)
-        error = measure_seams(self._evaluated, image, evaluation, self.planner.fits_whole)
+        try:
+            with out_of_memory_as(RestorationError, "there is not enough memory"):
+                error = measure_seams(self._evaluated, image, evaluation, self.planner.fits_whole)
+        except RestorationError as failed:
+            return f"restored {evaluation}", f"it could not be compared with one piece: {failed}"
         return f"restored {evaluation}", "too little memory to compare with one piece" if error is None else str(error)
 
     @property
@@ -339,7 +355,7 @@ class Restorer:
             "ensemble": self.ensemble,
             "strength": self.strength,
             "precision": self.precision,
-            "parts": self.planner.settings(),
+            "memory, way or tiles": self.planner.settings(),
         }
 
     def restore_file(
