@@ -37,22 +37,26 @@ def file_system(url: str, extra: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def named_errors(kind: type[SerpentError], url: str, failed: str, expected: str) -> Iterator[None]:
-    """Within the block, any error is `kind`, saying that `url` `failed` (such as "cannot be read") and why.
+def named_errors(
+    kind: type[SerpentError], url: str, failed: str, expected: str, name: str | None = None
+) -> Iterator[None]:
+    """Within the block, any error is `kind`, saying that `name` `failed` (such as "cannot be read") and why.
 
-    Each kind of server raises errors of its own. Nothing is said that gives access. A package that is missing for a
-    kind of URL is MissingExtraError; errors of this package stay as they are.
+    Each kind of server raises errors of its own. url: as it is used, of which nothing is said that gives access. name:
+    None: what may be said of the URL. A package that is missing for a kind of URL is MissingExtraError; errors of this
+    package stay as they are.
     """
+    name = shown(url) if name is None else name
     try:
         yield
     except SerpentError:
         raise
     except ImportError as error:
-        came = f"{shown(url)} needs a package that is not installed ({error})"
+        came = f"{name} needs a package that is not installed ({error})"
         raise MissingExtraError(came, remedy="Install the package that fsspec names for this kind of URL.") from error
     except Exception as error:
         reason = re.sub(r"\S*://\S*", lambda match: shown(match[0]), str(error).replace(url, shown(url)))
-        raise kind(f"{shown(url)} {failed} ({type(error).__name__}: {reason})", expected) from error
+        raise kind(f"{name} {failed} ({type(error).__name__}: {reason})", expected) from error
 
 
 def version_of(facts: Mapping[str, Any]) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +28,7 @@ from serpent_ir.cli.main import app
 from serpent_ir.errors import CheckpointError, DeviceError, MissingExtraError, RestorationError, ShapeError
 from serpent_ir.images import OutputOptions
 from serpent_ir.models import create_model, save_model
+from serpent_ir.python_process import command_of
 from serpent_ir.restoration import cluster, ray_session
 from serpent_ir.restoration.batch import run_batch
 from serpent_ir.restoration.one import Each
@@ -77,7 +80,7 @@ def test_results_are_those_of_this_machine(tmp_path: Path, two_workers: None, mo
     assert len(contents(Path("ray"))) == 5 and contents(Path("ray")) == contents(Path("local"))
     told = {
         engine: {
-            line["source"]: (line["status"], line["width"], line["height"], line["notes"], bool(line["reason"]))
+            line["source"]: (line["status"], line["width"], line["height"], line["notes"], line["reason"])
             for line in map(json.loads, run.stdout.splitlines())
             if "source" in line
         }
@@ -117,6 +120,31 @@ def test_workers_that_die(tmp_path: Path, two_workers: None) -> None:
         (tmp_path / "in" / name).unlink()
     summary = cluster.run_on_cluster(plan_anywhere(source, target), Trouble(tmp_path), settings={})
     assert len(summary.skipped) == 9 and not summary.failed
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_is_gone_with_the_command(tmp_path: Path) -> None:
+    """Its processes and its folder, which nobody else may look into; standard output holds the lines of JSON alone."""
+    save_model(create_model("serpent-b", **TINY), tmp_path / "weights.safetensors", task="deblur")
+    save(tmp_path / "in" / "a.png")
+    before = {*Path("/tmp").glob("ray-*")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [*command_of("serpent_ir.cli.main"), "restore", "in", "out", "--model", "weights.safetensors", "--json"]
+    seen = set[Path]()
+    with subprocess.Popen([*command, "--engine", "ray"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as run:
+        while run.poll() is None:
+            seen |= {*Path("/tmp").glob("ray-*")} - before
+            time.sleep(0.1)
+        assert run.stdout is not None
+        line, summary = map(json.loads, run.stdout)
+    assert run.returncode == 0 and line["status"] == "done" and summary["summary"]["done"] == 1
+    (folder,) = seen
+    assert not folder.exists()
+    end = time.monotonic() + 20
+    while processes := subprocess.run(["pgrep", "-f", str(folder)], stdout=subprocess.PIPE).stdout:
+        assert time.monotonic() < end, processes
+        time.sleep(0.5)
 
 
 class Attempts:
@@ -212,8 +240,11 @@ def test_an_address_where_nobody_answers() -> None:
         ray_session.check_reachable(address)
     with pytest.raises(RestorationError, match=rf"cluster at '{address}' cannot be used \(.*refused"):
         ray_session.check_reachable(address)
-    for other in ("local", "auto", "ray://head:10001", ":6379"):
+    for other in ("local", "auto", ":6379"):
         ray_session.check_reachable(other)
+    for wrong in ("ray://head:10001", "..:6379"):
+        with pytest.raises(RestorationError, match="cannot be used"):
+            ray_session.check_reachable(wrong)
 
 
 @pytest.mark.parametrize(

@@ -44,5 +44,5 @@ def cluster_engine(
                 on_outcome=show,
             )
 
-    say("Ray takes some seconds to begin")
+    say("Ray takes some seconds to begin" if address is None else f"connecting to the Ray cluster at {address}")
     return Engine(restorer.transform, run)

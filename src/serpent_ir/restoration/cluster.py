@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ DEATHS = 2
 """Of workers with one file in hand, after which it is left out; also of one that loads the model."""
 MOST_BLOCKS = 2000
 """Files that Ray Data knows one by one, at 2 ms each before the work begins; of more, several go together."""
+UNREADABLE = re.compile(r"\x1b\[[0-9;]*m|\^{2,}")
+"""In what Ray says of errors: colours of a terminal, underlining."""
 FILES_IN_HAND = 2
 """Of a worker: the one that it works on, and the next."""
 
@@ -110,7 +113,8 @@ def run_on_cluster(
                 staff = staff_of(ray, len(pending), workers, device)
                 for outcome in outcomes_of(ray, [absolute(job) for job in pending], portable, options, staff):
                     job, before = waiting[outcome.job.name]
-                    note(replace(outcome, job=job, stamp=before))
+                    reason = outcome.reason and outcome.reason.replace(str(outcome.job.source), str(job.source))
+                    note(replace(outcome, job=job, stamp=before, reason=reason))
         finally:
             remove_leftovers(targets)
 
@@ -159,7 +163,8 @@ def outcomes_of(
                     raise message.as_error()
                 yield message
     except ray.exceptions.RayError as error:
-        raise RestorationError(f"the cluster failed ({' '.join(str(error).split())[:500]})") from error
+        reason = " ".join(UNREADABLE.sub("", str(error)).split())
+        raise RestorationError(f"the cluster failed ({reason[:500]})") from error
 
 
 def attempts_on(ray: Any) -> Any:

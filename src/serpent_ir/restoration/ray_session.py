@@ -8,14 +8,18 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from serpent_ir.errors import MissingExtraError, RestorationError
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
+FOLDER_VARIABLE = "RAY_TMPDIR"
+SHORT_PATH = "/tmp"
+"""Where Ray keeps its files; those that it listens at may have names of 107 bytes."""
 THIS_MACHINE = "local"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """Unless the user set them: nothing is told to Ray's makers, and only what ends a process is logged by its core."""
@@ -41,7 +45,11 @@ def ray_session(address: str | None, cores: int) -> Iterator[Any]:
 
     address: of a cluster; None: that which RAY_ADDRESS names, else a cluster of this machine alone, with `cores`. It
     listens on all of the machine's addresses, as Ray does, but only to who knows a token made for it (from Ray 2.52
-    on). A program that is connected already stays so. Raises MissingExtraError, RestorationError without a cluster.
+    on), keeps its files in a folder of its own, and helpers of it may take minutes to end after Ctrl-C in its first
+    seconds. A program that is connected already stays so.
+
+    Raises MissingExtraError, RestorationError without a cluster, or for an address by Ray Client (ray://...), through
+    which Ray Data does not work. Where something else listens at an address, it takes Ray long to find out.
     """
     check_extra()
     address = address or os.environ.get(ADDRESS_VARIABLE) or THIS_MACHINE
@@ -58,34 +66,35 @@ def ray_session(address: str | None, cores: int) -> Iterator[Any]:
         yield ray
         return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    of_this_machine = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": BYTES_OF_STORE}
-    try:
+    with ExitStack() as stack:
+        options: dict[str, Any] = {}
+        if address == THIS_MACHINE:
+            options = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": BYTES_OF_STORE}
+            if FOLDER_VARIABLE not in os.environ:  # Ray's own can be written by all, and is never emptied
+                folder = TemporaryDirectory(prefix="ray-", dir=SHORT_PATH, ignore_cleanup_errors=True)
+                options["_temp_dir"] = stack.enter_context(folder)
+        stack.callback(ray.shutdown)
         try:
             with working_in(Path(__file__).parents[2]):
-                ray.init(
-                    address,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **(of_this_machine if address == THIS_MACHINE else {}),
-                )
-        except (ConnectionError, RuntimeError) as error:  # RuntimeError: other versions of Python or Ray
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:  # RuntimeError: other versions of Python or Ray
             raise no_cluster(address, error) from error
         yield ray
-    finally:
-        ray.shutdown()
 
 
 def check_reachable(address: str) -> None:
     """Raise RestorationError when nobody answers at host:port: Ray itself would try for a quarter of an hour."""
+    if address.startswith("ray://"):
+        raise no_cluster(address, "Ray Data does not work through Ray Client")
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         try:
             socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise no_cluster(address, error) from error
 
 
-def no_cluster(address: str, error: Exception) -> RestorationError:
+def no_cluster(address: str, error: Exception | str) -> RestorationError:
     came = f"the Ray cluster at {address!r} cannot be used ({' '.join(str(error).split())[:200]})"
     return RestorationError(came, "the address of one that runs the same versions, such as 10.0.0.1:6379")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-from serpent_ir.errors import DataError, ImageReadError, ImageWriteError
+from serpent_ir.errors import DataError, ImageReadError, ImageWriteError, SerpentError
 from serpent_ir.files import leftover_name
 from serpent_ir.images import IMAGE_SUFFIXES, list_folder
 from serpent_ir.restoration.pipeline import stamp_of
@@ -18,6 +18,7 @@ from serpent_ir.restoration.plan import Job, Naming, Plan, distinct_results, no_
 from serpent_ir.urls import file_system, is_remote, named_errors, shown, version_of
 
 OF_THIS_MACHINE = ("file://", "local://")
+CACHES = ("simplecache", "filecache", "blockcache", "cached")
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "memory"}
 """Kinds of URLs where what is written is there whole or not at all; elsewhere it is moved to its name."""
 
@@ -50,20 +51,23 @@ class Url:
         system, root = file_system(self.folder, "ray")
         return system, f"{root.rstrip('/')}/{self.name}" if self.name else root
 
+    def named_errors(self, kind: type[SerpentError], failed: str, expected: str) -> AbstractContextManager[None]:
+        return named_errors(kind, self.folder, failed, expected, str(self))
+
     def exists(self) -> bool:
-        with named_errors(DataError, str(self), "cannot be looked for", "a file system that answers"):
+        with self.named_errors(DataError, "cannot be looked for", "a file system that answers"):
             system, path = self.located()
             return bool(system.exists(path))
 
     def read(self) -> bytes:
         """Raises ImageReadError."""
-        with named_errors(ImageReadError, str(self), "cannot be read", "a readable image file"):
+        with self.named_errors(ImageReadError, "cannot be read", "a readable image file"):
             system, path = self.located()
             return bytes(system.cat_file(path))
 
     def write(self, content: bytes) -> None:
         """The whole file or nothing of it; see OBJECT_STORES. Raises ImageWriteError."""
-        with named_errors(ImageWriteError, str(self), "cannot be written", "a place that can be written"):
+        with self.named_errors(ImageWriteError, "cannot be written", "a place that can be written"):
             system, path = self.located()
             if OBJECT_STORES & {*((system.protocol,) if isinstance(system.protocol, str) else system.protocol)}:
                 system.pipe_file(path, content)
@@ -73,6 +77,9 @@ class Url:
             try:
                 system.pipe_file(temporary, content)
                 system.mv(temporary, path)
+                if system.exists(temporary):  # WebHDFS leaves what was there, without a word
+                    system.rm_file(path)
+                    system.mv(temporary, path)
             except BaseException:
                 with suppress(Exception):
                     system.rm_file(temporary)
@@ -83,11 +90,17 @@ Anywhere: TypeAlias = "Path | Url"
 
 
 def place_of(location: str) -> Anywhere:
-    """What a URL or a path stands for; URLs of files of this machine are paths."""
-    for beginning in OF_THIS_MACHINE:
-        if location.startswith(beginning):
-            return Path(location.removeprefix(beginning))
-    return Url(location) if is_remote(location) and not os.path.exists(location) else Path(location)
+    """What a URL or a path stands for; URLs of files of this machine are paths, though a cache be before them."""
+    if not is_remote(location) or os.path.exists(location):
+        return Path(location)
+    url = without_caches(location)
+    return Path(url.partition("://")[2]) if url.lower().startswith(OF_THIS_MACHINE) else Url(location)
+
+
+def without_caches(url: str) -> str:
+    """What lies behind the caches of a chain: simplecache::s3://bucket/in -> s3://bucket/in."""
+    first, _, rest = url.partition("::")
+    return without_caches(rest) if rest and first.lower() in CACHES else url
 
 
 def plan_anywhere(source: Anywhere, target: Anywhere, naming: Naming | None = None) -> Plan[Anywhere]:
@@ -109,8 +122,10 @@ def plan_anywhere(source: Anywhere, target: Anywhere, naming: Naming | None = No
 
 def check_apart(source: Url, target: Url) -> None:
     """Raise ImageWriteError when one of the folders lies in the other: outputs could be inputs."""
-    with named_errors(DataError, str(target), "cannot be used", "a URL that fsspec knows"):
-        (system, path), (other_system, other_path) = source.located(), target.located()
+    with target.named_errors(DataError, "cannot be used", "a URL that fsspec knows"):
+        (system, path), (other_system, other_path) = (
+            Url(without_caches(url.folder)).located() for url in (source, target)
+        )
     first, second = f"{path.rstrip('/')}/", f"{other_path.rstrip('/')}/"
     if system == other_system and (first.startswith(second) or second.startswith(first)):
         raise ImageWriteError(
@@ -138,7 +153,7 @@ def is_path(name: str) -> bool:
 
 def listing(folder: Url) -> dict[str, Stamp]:
     """All files below a folder, hidden ones too; none where there is no such folder. Raises DataError."""
-    with named_errors(DataError, str(folder), "cannot be listed", "a folder that can be read"):
+    with folder.named_errors(DataError, "cannot be listed", "a folder that can be read"):
         system, root = folder.located()
         system.invalidate_cache()
         try:
