@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from serpent_ir.cli import standard_output
 from serpent_ir.errors import DataError, ImageWriteError, SerpentError
 from serpent_ir.files import printable
-from serpent_ir.urls import is_remote, shown
+from serpent_ir.urls import shown
 
 if TYPE_CHECKING:
     from serpent_ir.images import OutputOptions
@@ -96,7 +96,7 @@ def process(request: Request, make_engine: Callable[[], Engine], word: str, alph
     standard_output.check_open()
     naming = Naming(request.options().suffix, ALPHA_SUFFIXES if alpha else WRITABLE_SUFFIXES)
     source, target = request.source, None if request.target is None else Path(request.target)
-    url = next((place for place in (source, request.target) if place is not None and is_remote(place)), None)
+    url = next((place for place in (source, request.target) if place is not None and "://" in place), None)
     if url is not None and (not request.on_cluster or request.listed is not None):
         raise typer.BadParameter(f"{shown(url)} is a URL; those are for --engine ray, without --list")
     if request.listed is not None:
