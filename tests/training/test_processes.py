@@ -95,8 +95,10 @@ def test_an_error_in_a_process_is_raised_here(
 def test_a_process_that_dies_ends_the_others(
     tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = "import os, time; os.kill(os.getpid(), 9) if os.environ['LOCAL_RANK'] == '1' else time.sleep(60)"
-    program(monkeypatch, line)
+    """Also while it is told what to do: this is more than a pipe holds."""
+    monkeypatch.setattr(sys, "argv", ["x" * 200_000])
+    dies = "os.kill(os.getpid(), 9) if os.environ['LOCAL_RANK'] == '1' else sys.stdin.read() and time.sleep(60)"
+    program(monkeypatch, f"import os, sys, time; {dies}")
     with pytest.raises(TrainingError, match="process 1 of the 2 that train together was ended by SIGKILL"):
         run_processes("train", tiny_recipe(), 2)
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -119,8 +119,9 @@ def _started(rank: int, address: dict[str, str], request: str) -> subprocess.Pop
     pipe = subprocess.PIPE
     process = subprocess.Popen(COMMAND, env=environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     assert process.stdin is not None
-    process.stdin.write(request)
-    process.stdin.close()
+    with suppress(BrokenPipeError):  # it has ended already; who waits for it says how
+        process.stdin.write(request)
+        process.stdin.close()
     process.stdin = None
     return process
 
