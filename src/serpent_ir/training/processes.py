@@ -119,9 +119,8 @@ def _started(rank: int, address: dict[str, str], request: str) -> subprocess.Pop
     pipe = subprocess.PIPE
     process = subprocess.Popen(COMMAND, env=environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended already; who waits for it says how
+    with suppress(BrokenPipeError), process.stdin:  # where it has ended already, who waits for it says how
         process.stdin.write(request)
-        process.stdin.close()
     process.stdin = None
     return process
 
