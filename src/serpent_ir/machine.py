@@ -42,12 +42,17 @@ def accelerator_name(names: list[str]) -> str | None:
 
 
 def processor_name() -> str:
-    """The processor's marketing name where the system tells it, else its architecture."""
+    """The processor's marketing name where the system tells it, else its architecture.
+
+    On Linux with family and model: a virtual machine says "AMD EPYC" of any generation.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = [line.partition(":") for line in cpuinfo.read_text(errors="replace").splitlines()]
+        facts = {name.strip(): value.strip() for name, _, value in reversed(lines)}
+        numbers = [f"{name.split()[-1]} {facts[name]}" for name in ("cpu family", "model") if name in facts]
+        if "model name" in facts:
+            return ", ".join([facts["model name"], *numbers])
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

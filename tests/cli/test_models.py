@@ -20,10 +20,12 @@ def test_lists_models_with_size_and_cost() -> None:
 def test_describes_a_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "w.safetensors"
-    save_model(create_model("serpent-b", directions=1), path, task="deblur", provenance={"steps": 12345})
+    save_model(
+        create_model("serpent-b", directions=1), path, task="deblur", provenance={"steps": 12345, "hashes": ["ab"] * 21}
+    )
     result = CliRunner().invoke(app, ["models", str(path)])
     assert result.exit_code == 0
-    for part in ("serpent-b", "deblur", '"directions": 1', "12345", "F32"):
+    for part in ("serpent-b", "deblur", '"directions": 1', "12345", "F32", '["ab", "ab", ...] (21 in all)'):
         assert part in result.stdout
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+LONG = 20
+"""A list of more values is shown by the first two of them."""
+
+
+def in_short(value: object) -> str:
+    if isinstance(value, list) and len(value) > LONG:
+        return f"{json.dumps(value[:2])[:-1]}, ...] ({len(value)} in all)"
+    return json.dumps(value)
 
 
 def models(
     weights: Annotated[Path | None, typer.Argument(help="Describe this weights file instead.")] = None,
 ) -> None:
     """List the models with their size, cost and embedded weights, or describe a weights file."""
-    import json
-
     import torch
     from rich.console import Console
     from rich.table import Table
@@ -32,7 +40,7 @@ def models(
         table.add_row("parameters", f"{card.parameters:,} stored as {card.dtype}")
         table.add_row("config", json.dumps(card.config))
         for name, value in card.provenance.items():
-            table.add_row(name, value if isinstance(value, str) else json.dumps(value))
+            table.add_row(name, value if isinstance(value, str) else in_short(value))
         console.print(table)
         return
     table = Table("model", "parameters", "GMAC at 256 x 256", "embedded weights for", box=None, padding=(0, 2, 0, 0))
