@@ -46,7 +46,7 @@ NAME = "large_images"
 SEAMS = "seams"
 MODELS = ("serpent-b", "serpent-l")
 SIZES = (512, 2048, 8192, 20000)
-WEIGHTS = {"deblur": "deblur", "denoise": "denoise", "photo": "photo"}
+TASKS = ("deblur", "denoise", "photo")
 SIDE = 2048
 LEVEL = 1 / 255
 SHARE_FOR_BANDS = 0.6
@@ -79,7 +79,7 @@ def as_tensor(image: pyvips.Image) -> Tensor:
 def seams(paths: list[Path]) -> dict[str, Any]:
     images = {"one photograph": as_tensor(mosaic(paths, SIDE, SIDE)), "mosaic": as_tensor(mosaic(paths, SIDE, 512))}
     found: dict[str, Any] = {}
-    for task in WEIGHTS:
+    for task in TASKS:
         degrade = tasks.create(task, **({"sigma": 25} if task == "denoise" else {}))
         for name, clean in images.items():
             damaged = degrade(clean[None], torch.Generator().manual_seed(0))[0]

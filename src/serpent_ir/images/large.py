@@ -37,6 +37,7 @@ from serpent_ir.images.write import (
     TIFF,
     append_exif,
     check_side,
+    named_writing,
     samples_of_picture,
     saver_for,
     suffix_of,
@@ -168,7 +169,8 @@ class PictureWriter:
         self._path, self._scratch, self._height, self._width = path, scratch, height, width
         suffix = suffix_of(path, options)
         self._saver, self._bits = saver_for(suffix, options, like.bit_depth)
-        check_side(self._saver, suffix, height, width)
+        with named_writing(path):
+            check_side(self._saver, suffix, height, width)
         self.keeps_alpha = self._saver.alpha
         self._quality = options.quality
         self._gray = like.gray and self._saver.gray

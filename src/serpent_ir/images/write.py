@@ -6,7 +6,8 @@ import io
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -71,8 +72,15 @@ def write_picture(picture: Picture, path: Path, options: OutputOptions, alone: b
 
 def encoded(picture: Picture, suffix: str, options: OutputOptions, name: str) -> bytes:
     """What is to be written to the file called `name`. Raises ImageWriteError."""
-    try:
+    with named_writing(name):
         return encode_picture(picture, suffix.lower(), options)
+
+
+@contextmanager
+def named_writing(name: Path | str) -> Iterator[None]:
+    """Within the block, an ImageWriteError names the file."""
+    try:
+        yield
     except ImageWriteError as error:
         raise ImageWriteError(f"{name} cannot be written: {error.came}", error.expected, error.remedy) from error
 

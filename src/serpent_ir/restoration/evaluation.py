@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -245,19 +245,15 @@ def run_in_parts(
         return run_in_tiles(run, image, write, evaluation.tile, evaluation.overlap, multiple, upscale, begin)
     if evaluation.way == "bands":
         return _run_out_of_core(model, image, write, MemoryStore(), evaluation, on_stage)
-    place: Path | None = folder
     try:
-        place = Path(tempfile.mkdtemp(prefix="serpent-")) if folder is None else folder
-        _run_out_of_core(model, image, write, FileStore(place), evaluation, on_stage)
+        with TemporaryDirectory(prefix="serpent-") if folder is None else nullcontext(folder) as place:
+            _run_out_of_core(model, image, write, FileStore(Path(place)), evaluation, on_stage)
     except SerpentError:  # of the image's own files
         raise
     except OSError as error:
         raise RestorationError(
             f"feature maps cannot be kept on disk ({error.strerror or error})", "a writable folder with free space"
         ) from error
-    finally:
-        if folder is None and place is not None:
-            shutil.rmtree(place)
 
 
 def _run_out_of_core(

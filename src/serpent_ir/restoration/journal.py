@@ -87,6 +87,15 @@ class Journal:
             self.file.truncate(0)
         self.write({"journal": VERSION, "settings": self.settings})
 
+    @contextmanager
+    def in_use(self, again: bool) -> Iterator[Journal]:
+        """Within the block, this run's outcomes are recorded. again: believe nothing of what earlier ones wrote."""
+        self.begin(again or not self.read())
+        try:
+            yield self
+        finally:
+            self.sync()
+
     def has(self, job: Job[Any]) -> bool:
         """Whether the result is there, made of the source as it is now."""
         entry = self.entries.get(job.name)
@@ -179,9 +188,4 @@ def journal_of(
             raise FileWriteError(f"another run writes into {folder}", "a folder of its own for each run") from error
         except OSError as error:
             log.warning("%s cannot be used (%s): this run cannot be continued later", path, error)
-        journal = Journal(folder, settings, file, stamp)
-        journal.begin(again or not journal.read())
-        try:
-            yield journal
-        finally:
-            journal.sync()
+        yield stack.enter_context(Journal(folder, settings, file, stamp).in_use(again))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from serpent_ir import __version__
 from serpent_ir.errors import ImageReadError, ImageWriteError, RestorationError, SerpentError, out_of_memory_as
-from serpent_ir.files import replacing, sole_use
+from serpent_ir.files import leftover_name, replacing, sole_use
 from serpent_ir.images import OutputOptions
 from serpent_ir.images.large import PictureReader, PictureWriter
-from serpent_ir.images.write import without_alpha
+from serpent_ir.images.write import named_writing, without_alpha
 from serpent_ir.restoration.evaluation import Evaluation
 from serpent_ir.restoration.pixels import planes_of
 from serpent_ir.restoration.rows import EnlargedRows, MappedRows
@@ -102,7 +101,7 @@ def restore_large(
 
 def parts_of(target: Path) -> Path:
     """The hidden folder for what is to become the file `target`."""
-    return target.parent / f".serpent-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.parts"
+    return leftover_name(target).with_suffix(".parts")
 
 
 def discard_parts(target: Path) -> None:
@@ -188,12 +187,8 @@ class Work:
 
     def _check_opaque(self, target: Path) -> None:
         for first in range(0, self._reader.height, ROWS_TO_LOOK_AT):
-            try:
+            with named_writing(target):
                 without_alpha(self._reader.read(first, min(first + ROWS_TO_LOOK_AT, self._reader.height)))
-            except ImageWriteError as error:
-                raise ImageWriteError(
-                    f"{target} cannot be written: {error.came}", error.expected, error.remedy
-                ) from error
 
     def run(self, on_stage: Callable[[int, int], None] | None) -> None:
         """From where the folder says it is to the end. Raises ImageReadError when the source was changed meanwhile."""

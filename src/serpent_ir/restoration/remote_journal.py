@@ -48,10 +48,5 @@ def remote_journal_of(
     with tempfile.TemporaryDirectory(prefix="serpent-") as beside:
         path, place = Path(beside, NAME), folder / NAME
         path.write_bytes(place.read() if place.exists() else b"")
-        with io.FileIO(path, "a+") as file:
-            journal = RemoteJournal(folder, settings, file, stamp)
-            journal.begin(again or not journal.read())
-            try:
-                yield journal
-            finally:
-                journal.sync()
+        with io.FileIO(path, "a+") as file, RemoteJournal(folder, settings, file, stamp).in_use(again) as journal:
+            yield journal
